@@ -1,0 +1,1 @@
+"""The pure core: graph, validation, routing, expressions. No I/O, no clock, no concurrency."""
