@@ -1,0 +1,1 @@
+"""The only place that knows SQL: one writer with group commit, a pool of readers, the schema."""
