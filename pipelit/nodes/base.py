@@ -1,0 +1,118 @@
+"""What a component gets and gives: the border between the engine and the node types.
+
+A component is an async function of a `NodeCall` that returns an `Outcome` or raises `NodeError`.
+A tool is what an agent may call; each tool-capable type has a factory that makes its tools.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import msgspec
+
+from pipelit.clock import Clock, Ids
+from pipelit.engine.definition import NodeDef
+from pipelit.engine.outcome import Outcome, Report
+from pipelit.errors import PipelitError
+from pipelit.llm.types import ToolSpec
+from pipelit.net.http import HttpClient
+
+
+class NodeError(PipelitError):
+    """The attempt failed. `code`: engine.md §31; `retryable` False ends the node at once."""
+
+    def __init__(
+        self, message: str, *, code: str, retryable: bool = True, report: Report | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+        self.report = report or Report()
+
+
+def config_error(message: str) -> NodeError:
+    """Return the error of a configuration that can never work."""
+    return NodeError(message, code="ConfigError", retryable=False)
+
+
+class ToolError(PipelitError):
+    """A tool call failed; the model reads `Error: ` and the message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolContext:
+    """What one tool call may know. `idempotency_key` is stable across retries and recovery."""
+
+    idempotency_key: str
+    clock: Clock
+
+
+ToolFunction: TypeAlias = Callable[[dict[str, Any], ToolContext], Awaitable[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A function an agent may call. `timeout`: seconds; arguments are checked before `run`."""
+
+    spec: ToolSpec
+    node: NodeDef
+    run: ToolFunction
+    timeout: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeServices:
+    """What components share: the outside world, injected."""
+
+    clock: Clock
+    ids: Ids
+    http: HttpClient
+    """HTTP for workflows: every address passes the egress policy (engine.md §32)."""
+
+
+class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which attempt of which activation this is."""
+
+    execution_id: str
+    workflow_id: int
+    workflow_slug: str
+    node_id: str
+    iteration: str
+    attempt: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """Stable across retries and recovery (engine.md §10.5)."""
+        return f"{self.execution_id}:{self.node_id}:{self.iteration}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCall:
+    """One attempt of one node.
+
+    `config` is the node's config object with every expression resolved.
+    `state` is the state object of engine.md §18.1, plain JSON data; never changed by a component.
+    `predecessors` are the taken direct predecessors in edge order.
+    `remaining_seconds` is the active time left to the execution.
+    """
+
+    identity: RunIdentity
+    node: NodeDef
+    config: dict[str, Any]
+    state: dict[str, Any]
+    predecessors: tuple[str, ...]
+    primary_ports: dict[str, str]
+    """{node_id: the port read when another node names no port}, for nodes with outputs."""
+    remaining_seconds: float
+    services: NodeServices
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The type-specific part of the config."""
+        extra: dict[str, Any] = self.config.get("extra_config") or {}
+        return extra
+
+
+Component: TypeAlias = Callable[[NodeCall], Awaitable[Outcome]]
+ToolFactory: TypeAlias = Callable[[NodeDef, dict[str, Any], NodeServices], tuple[Tool, ...]]
+"""(attached node, its resolved config, services) -> the tools it offers."""
