@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: what crosses the process's border, and nothing of what lies behind it."""

@@ -1,0 +1,1 @@
+"""The routes, one module per section of the contract. Each exports `ROUTES`."""
