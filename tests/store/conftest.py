@@ -1,0 +1,3 @@
+from tests.kit.store import migrated, store, store_url
+
+__all__ = ["migrated", "store", "store_url"]
