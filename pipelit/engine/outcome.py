@@ -13,7 +13,7 @@ Warning_ = dict[str, Any]
 """A warning of the log metadata: `code`, `message` and further keys."""
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens, calls and money; money is integer micro-dollars."""
 
     input_tokens: int = 0
@@ -50,7 +50,7 @@ def micros_to_usd(micros: int) -> float:
     return round(micros / 1_000_000, 6)
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an attempt has to say for its log row, however it ends.
 
     `input` holds the log row's `text`, `system_prompt`, `input_template` when present.
@@ -63,7 +63,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Warning_, ...] = ()
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A successful attempt: its ports and its side effects.
 
     `ports`: {port: JSON value}. `messages` are appended to the shared conversation.
@@ -87,3 +87,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     retryable: bool
     report: Report = Report()
+
+
+def json_size(value: Any) -> int:
+    """Return the length in bytes of a value's JSON text."""
+    return len(msgspec.json.encode(value))

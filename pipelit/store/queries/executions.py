@@ -1,0 +1,334 @@
+"""Executions as lists and objects: what people read, and how an execution is created.
+
+How a running execution writes is in `journal`. Contract: executions.md, README.md §3, §5.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select
+
+from pipelit.store.queries import threads
+from pipelit.store.schema import (
+    execution_events,
+    execution_logs,
+    executions,
+    idempotency_keys,
+    users,
+    workflows,
+)
+
+TERMINAL = ("completed", "failed", "cancelled")
+
+
+class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution to store as `pending`. `serial`: runs of its thread go one at a time."""
+
+    id: str
+    workflow_id: int
+    trigger_node_id: str | None
+    user_id: int
+    thread_id: str
+    serial: bool
+    source: str
+    trigger_payload: dict[str, Any]
+    trigger: dict[str, Any]
+    limit_seconds: int
+    created_at: datetime
+
+
+class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
+    """A request's `Idempotency-Key` with a fingerprint of the request and its first response."""
+
+    key: str
+    fingerprint: str
+    status: int
+    body: dict[str, Any]
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """The stored first response of a repeated request."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class KeyReused(Exception):
+    """The Idempotency-Key belongs to a different request."""
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution as its list shows it, with what decides who may see it."""
+
+    id: str
+    workflow_id: int
+    workflow_slug: str
+    workflow_owner_id: int
+    user_id: int | None
+    thread_id: str
+    serial: bool
+    status: str
+    error_message: str
+    error_code: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    total_tokens: int
+    cost_micros: int
+    llm_calls: int
+    retry_of: str | None
+    last_seq: int
+
+
+class ExecutionDetail(Execution, frozen=True, kw_only=True):
+    """The detail: results, payload and logs."""
+
+    final_output: Any
+    trigger_payload: Any
+    logs: tuple[dict[str, Any], ...]
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """A numbered event of an execution; `timestamp` is Unix seconds."""
+
+    seq: int
+    type: str
+    timestamp: float
+    data: dict[str, Any]
+
+
+class Visibility(msgspec.Struct, frozen=True):
+    """Whose executions a list shows. `None`: everybody's."""
+
+    user_id: int | None
+
+
+_COLUMNS = (
+    executions.c.id,
+    executions.c.workflow_id,
+    workflows.c.slug.label("workflow_slug"),
+    workflows.c.owner_id.label("workflow_owner_id"),
+    executions.c.user_id,
+    executions.c.thread_id,
+    executions.c.serial,
+    executions.c.status,
+    executions.c.error_message,
+    executions.c.error_code,
+    executions.c.started_at,
+    executions.c.completed_at,
+    executions.c.total_tokens,
+    executions.c.cost_micros,
+    executions.c.llm_calls,
+    executions.c.retry_of,
+    executions.c.last_seq,
+)
+
+
+def create(
+    conn: Connection,
+    new: NewExecution,
+    *,
+    transcript: threads.ThreadAppend | None = None,
+    idempotency: Idempotency | None = None,
+) -> Replay | None:
+    """Store a pending execution with its transcript message and idempotency key.
+
+    Returns:
+        The first response when this request was made before: then nothing is stored.
+
+    Raises:
+        KeyReused: the key was used with a different request.
+    """
+    if idempotency is not None:
+        replay = _find_replay(conn, new, idempotency)
+        if replay is not None:
+            return replay
+        conn.execute(
+            insert(idempotency_keys).values(
+                user_id=new.user_id,
+                workflow_id=new.workflow_id,
+                execution_id=new.id,
+                created_at=new.created_at,
+                **msgspec.structs.asdict(idempotency),
+            )
+        )
+    conn.execute(
+        insert(executions).values(
+            **msgspec.structs.asdict(new),
+            status="pending",
+            created_seq=select(func.coalesce(func.max(executions.c.created_seq), 0) + 1)
+            .select_from(executions.alias())
+            .scalar_subquery(),
+            last_activity_at=new.created_at,
+        )
+    )
+    if transcript is not None:
+        threads.append(conn, transcript)
+    return None
+
+
+def _find_replay(conn: Connection, new: NewExecution, wanted: Idempotency) -> Replay | None:
+    row = find_key(conn, new.user_id, new.workflow_id, wanted.key)
+    if row is None:
+        return None
+    if row.fingerprint != wanted.fingerprint:
+        raise KeyReused(wanted.key)
+    return Replay(row.status, row.body)
+
+
+def find_key(conn: Connection, user_id: int, workflow_id: int, key: str) -> Idempotency | None:
+    """Return the request first made with an Idempotency-Key, if any."""
+    row = (
+        conn.execute(
+            select(
+                idempotency_keys.c.key,
+                idempotency_keys.c.fingerprint,
+                idempotency_keys.c.status,
+                idempotency_keys.c.body,
+            ).where(
+                idempotency_keys.c.user_id == user_id,
+                idempotency_keys.c.workflow_id == workflow_id,
+                idempotency_keys.c.key == key,
+            )
+        )
+        .mappings()
+        .one_or_none()
+    )
+    return None if row is None else Idempotency(**row)
+
+
+def find(conn: Connection, execution_id: str) -> Execution | None:
+    """Return one execution, if it exists."""
+    row = conn.execute(_select().where(executions.c.id == execution_id)).mappings().one_or_none()
+    return None if row is None else Execution(**row)
+
+
+def find_detail(conn: Connection, execution_id: str) -> ExecutionDetail | None:
+    """Return one execution with its results and logs, if it exists."""
+    row = (
+        conn.execute(
+            _select(executions.c.final_output, executions.c.trigger_payload).where(
+                executions.c.id == execution_id
+            )
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        return None
+    return ExecutionDetail(**row, logs=tuple(_logs(conn, execution_id)))
+
+
+def _logs(conn: Connection, execution_id: str) -> list[dict[str, Any]]:
+    rows = conn.execute(
+        select(execution_logs)
+        .where(execution_logs.c.execution_id == execution_id)
+        .order_by(execution_logs.c.id)
+    ).mappings()
+    return [{k: v for k, v in row.items() if k != "execution_id"} for row in rows]
+
+
+def list_page(
+    conn: Connection,
+    visible: Visibility,
+    *,
+    workflow_slug: str | None,
+    status: str | None,
+    limit: int,
+    offset: int,
+) -> tuple[list[Execution], int]:
+    """Return a page of executions, newest start first, and how many match in all."""
+    wanted: list[ColumnElement[bool]] = []
+    if visible.user_id is not None:
+        wanted.append(
+            or_(
+                workflows.c.owner_id == visible.user_id,
+                executions.c.user_id == visible.user_id,
+            )
+        )
+    if workflow_slug is not None:
+        wanted.append(workflows.c.slug == workflow_slug)
+    if status is not None:
+        wanted.append(executions.c.status == status)
+    total = conn.scalar(_joined(func.count()).where(*wanted)) or 0
+    rows = conn.execute(
+        _select()
+        .where(*wanted)
+        .order_by(
+            executions.c.started_at.is_(None).desc(),
+            executions.c.started_at.desc(),
+            executions.c.created_seq.desc(),
+        )
+        .limit(limit)
+        .offset(offset)
+    ).mappings()
+    return [Execution(**row) for row in rows], total
+
+
+def events_after(conn: Connection, execution_id: str, seq: int, *, limit: int) -> list[StoredEvent]:
+    """Return the stored events after *seq*, oldest first."""
+    rows = conn.execute(
+        select(
+            execution_events.c.seq,
+            execution_events.c.type,
+            execution_events.c.timestamp,
+            execution_events.c.data,
+        )
+        .where(execution_events.c.execution_id == execution_id, execution_events.c.seq > seq)
+        .order_by(execution_events.c.seq)
+        .limit(limit)
+    )
+    return [StoredEvent(row.seq, row.type, row.timestamp, row.data) for row in rows]
+
+
+def active_of_workflow(conn: Connection, workflow_id: int) -> list[str]:
+    """Return the executions of a workflow that have not ended, oldest first."""
+    return list(
+        conn.scalars(
+            select(executions.c.id)
+            .where(executions.c.workflow_id == workflow_id, executions.c.status.not_in(TERMINAL))
+            .order_by(executions.c.created_seq)
+        )
+    )
+
+
+def count_waiting(conn: Connection, thread_id: str) -> int:
+    """Return how many executions of a session wait for their turn."""
+    return (
+        conn.scalar(
+            select(func.count())
+            .select_from(executions)
+            .where(executions.c.thread_id == thread_id, executions.c.status == "pending")
+        )
+        or 0
+    )
+
+
+def session_queue(conn: Connection, thread_id: str) -> list[str]:
+    """Return the executions of a chat session that run or wait for their turn, in order."""
+    return list(
+        conn.scalars(
+            select(executions.c.id)
+            .where(
+                executions.c.thread_id == thread_id,
+                executions.c.serial,
+                executions.c.status.in_(("running", "pending")),
+            )
+            .order_by(executions.c.status.desc(), executions.c.created_seq)
+        )
+    )
+
+
+def username(conn: Connection, user_id: int) -> str:
+    """Return a user's name; empty if the user is gone."""
+    return conn.scalar(select(users.c.username).where(users.c.id == user_id)) or ""
+
+
+def _joined(*columns: Any) -> Select[Any]:
+    return select(*columns).select_from(
+        executions.join(workflows, workflows.c.id == executions.c.workflow_id)
+    )
+
+
+def _select(*more: ColumnElement[Any]) -> Select[Any]:
+    return _joined(*_COLUMNS, *more)

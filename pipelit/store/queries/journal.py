@@ -1,0 +1,335 @@
+"""How a running execution writes: one unit per step, fenced by owner and epoch.
+
+Contract: engine.md §8.2, §9.4, §10.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pipelit.store.queries import threads
+from pipelit.store.queries.executions import TERMINAL, StoredEvent
+from pipelit.store.schema import (
+    execution_events,
+    execution_logs,
+    executions,
+    journal,
+    run_checkpoints,
+    servers,
+    workflows,
+)
+
+
+class Fenced(Exception):
+    """The execution belongs to somebody else, or has ended: nothing was written."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who may write for an execution: a server and its start."""
+
+    node_id: str
+    epoch: int
+
+
+class JournalRow(msgspec.Struct, frozen=True):
+    """A journal record with its place in the fold. `record`: the stored form."""
+
+    position: int
+    node_id: str
+    iteration: str
+    kind: str
+    record: Any
+
+
+class LogRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A log row to add."""
+
+    node_id: str
+    status: str
+    input: Any = None
+    output: Any = None
+    error: str = ""
+    error_code: str | None = None
+    metadata: Any = None
+    duration_ms: int = 0
+    timestamp: datetime
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """Progress of an agent's run; `state` None forgets it."""
+
+    node_id: str
+    iteration: str
+    state: Any
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution's own totals so far, absolute."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_micros: int = 0
+    llm_calls: int = 0
+    tool_invocations: int = 0
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """The step from `pending` to `running`. `snapshot`: the stored form."""
+
+    snapshot: Any
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """The step into a terminal status."""
+
+    status: str
+    final_output: Any = None
+    error_message: str = ""
+    error_code: str | None = None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one step of an execution changes, in one transaction."""
+
+    execution_id: str
+    owner: Owner
+    now: datetime
+    active_us: int
+    records: tuple[JournalRow, ...] = ()
+    logs: tuple[LogRow, ...] = ()
+    events: tuple[StoredEvent, ...] = ()
+    checkpoint: Checkpoint | None = None
+    appends: tuple[threads.ThreadAppend, ...] = ()
+    totals: Totals | None = None
+    begin: Begin | None = None
+    end: End | None = None
+
+
+def write_step(conn: Connection, step: Step) -> None:
+    """Write a step, if the execution still belongs to its owner.
+
+    Raises:
+        Fenced: owner or epoch differ, or the execution has ended.
+    """
+    matched = conn.execute(
+        update(executions)
+        .where(
+            executions.c.id == step.execution_id,
+            executions.c.owner == step.owner.node_id,
+            executions.c.epoch == step.owner.epoch,
+            executions.c.status.not_in(TERMINAL),
+        )
+        .values(_changes(step))
+    ).rowcount
+    if matched != 1:
+        raise Fenced(step.execution_id)
+    _insert(conn, journal, step.execution_id, step.records)
+    _insert(conn, execution_logs, step.execution_id, step.logs)
+    _insert(conn, execution_events, step.execution_id, step.events)
+    if step.checkpoint is not None:
+        _put_checkpoint(conn, step.execution_id, step.checkpoint, step.now)
+    for append in step.appends:
+        threads.append(conn, append)
+    if step.end is not None:
+        conn.execute(
+            delete(run_checkpoints).where(run_checkpoints.c.execution_id == step.execution_id)
+        )
+
+
+def _changes(step: Step) -> dict[str, Any]:
+    changes: dict[str, Any] = {"last_activity_at": step.now, "active_us": step.active_us}
+    if step.events:
+        changes["last_seq"] = step.events[-1].seq
+    if step.records or step.checkpoint is not None:
+        changes["recovery_count"] = 0
+    if step.totals is not None:
+        changes |= msgspec.structs.asdict(step.totals)
+    if step.begin is not None:
+        changes |= {"status": "running", "started_at": step.now, "snapshot": step.begin.snapshot}
+    if step.end is not None:
+        changes |= msgspec.structs.asdict(step.end)
+        changes |= {"completed_at": step.now, "owner": None, "epoch": None}
+    return changes
+
+
+def _insert(
+    conn: Connection, table: Any, execution_id: str, rows: tuple[msgspec.Struct, ...]
+) -> None:
+    if rows:
+        values = [msgspec.structs.asdict(row) | {"execution_id": execution_id} for row in rows]
+        conn.execute(insert(table), values)
+
+
+def _put_checkpoint(
+    conn: Connection, execution_id: str, checkpoint: Checkpoint, now: datetime
+) -> None:
+    keys = {
+        "execution_id": execution_id,
+        "node_id": checkpoint.node_id,
+        "iteration": checkpoint.iteration,
+    }
+    if checkpoint.state is None:
+        conn.execute(
+            delete(run_checkpoints).where(*(run_checkpoints.c[k] == v for k, v in keys.items()))
+        )
+        return
+    dialect = sqlite if conn.dialect.name == "sqlite" else postgresql
+    values = {"state": checkpoint.state, "updated_at": now}
+    statement = dialect.insert(run_checkpoints).values(**keys, **values)
+    conn.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=values))
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution taken up by an owner, with all it needs to go on."""
+
+    id: str
+    workflow_id: int
+    workflow_slug: str
+    workflow_owner_id: int
+    workflow_version: int
+    user_id: int | None
+    thread_id: str
+    serial: bool
+    status: str
+    source: str
+    trigger_node_id: str | None
+    trigger: dict[str, Any]
+    trigger_payload: Any
+    user_context: Any
+    snapshot: Any
+    limit_seconds: int
+    active_us: int
+    created_at: datetime
+    started_at: datetime | None
+    last_seq: int
+    recovery_count: int
+    records: tuple[Any, ...]
+    checkpoints: dict[str, Any]
+
+
+def claim(conn: Connection, execution_id: str, owner: Owner) -> Claimed | None:
+    """Make *owner* the one who writes for an execution; None if it has ended or is gone.
+
+    Only for executions without a live owner: whoever asks has made sure of that.
+    """
+    matched = conn.execute(
+        update(executions)
+        .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
+        .values(owner=owner.node_id, epoch=owner.epoch)
+    ).rowcount
+    return _load(conn, execution_id) if matched == 1 else None
+
+
+def _load(conn: Connection, execution_id: str) -> Claimed:
+    own = [
+        executions.c[name]
+        for name in Claimed.__struct_fields__
+        if name == "workflow_id" or (name in executions.c and not name.startswith("workflow_"))
+    ]
+    row = (
+        conn.execute(
+            select(
+                *own,
+                workflows.c.slug.label("workflow_slug"),
+                workflows.c.owner_id.label("workflow_owner_id"),
+                workflows.c.version.label("workflow_version"),
+            )
+            .join(workflows, workflows.c.id == executions.c.workflow_id)
+            .where(executions.c.id == execution_id)
+        )
+        .mappings()
+        .one()
+    )
+    records = conn.scalars(
+        select(journal.c.record)
+        .where(journal.c.execution_id == execution_id)
+        .order_by(journal.c.position)
+    )
+    progress = conn.execute(
+        select(run_checkpoints.c.node_id, run_checkpoints.c.state).where(
+            run_checkpoints.c.execution_id == execution_id
+        )
+    )
+    return Claimed(
+        **row,
+        records=tuple(records),
+        checkpoints={entry.node_id: entry.state for entry in progress},
+    )
+
+
+def release_all(conn: Connection, owner: Owner) -> None:
+    """Give up every execution of an owner, in order: others may take them up at once."""
+    conn.execute(
+        update(executions)
+        .where(executions.c.owner == owner.node_id, executions.c.epoch == owner.epoch)
+        .values(owner=None, epoch=None)
+    )
+
+
+def count_recovery(conn: Connection, execution_id: str, owner: Owner) -> None:
+    """Count a recovery after a crash; reset by the next committed result."""
+    conn.execute(
+        update(executions)
+        .where(
+            executions.c.id == execution_id,
+            executions.c.owner == owner.node_id,
+            executions.c.epoch == owner.epoch,
+        )
+        .values(recovery_count=executions.c.recovery_count + 1)
+    )
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """An execution without a live owner. `crashed`: its owner did not release it."""
+
+    id: str
+    status: str
+    thread_id: str
+    serial: bool
+    recovery_count: int
+    crashed: bool
+    last_activity_at: datetime
+
+
+def find_orphans(conn: Connection, owner: Owner, *, now: datetime, limit: int) -> list[Orphan]:
+    """Return executions to take up, oldest first: no owner, or one whose lease has run out.
+
+    On SQLite every other epoch is dead by definition: the file has one server.
+    """
+    foreign = or_(executions.c.owner != owner.node_id, executions.c.epoch != owner.epoch)
+    if conn.dialect.name != "sqlite":
+        foreign = and_(foreign, ~_has_lease(now))
+    dead = or_(executions.c.owner.is_(None), foreign)
+    rows = conn.execute(
+        select(
+            executions.c.id,
+            executions.c.status,
+            executions.c.thread_id,
+            executions.c.serial,
+            executions.c.recovery_count,
+            executions.c.owner.is_not(None).label("crashed"),
+            executions.c.last_activity_at,
+        )
+        .where(executions.c.status.in_(("pending", "running")), dead)
+        .order_by(executions.c.created_seq)
+        .limit(limit)
+    )
+    return [Orphan(*row) for row in rows]
+
+
+def _has_lease(now: datetime) -> ColumnElement[bool]:
+    return (
+        select(func.count())
+        .where(
+            servers.c.node_id == executions.c.owner,
+            servers.c.epoch == executions.c.epoch,
+            servers.c.lease_until > now,
+        )
+        .correlate(executions)
+        .scalar_subquery()
+        > 0
+    )

@@ -1,0 +1,150 @@
+"""Conversation threads: message lists by namespace, and the versions that list them.
+
+The chat transcript is namespace `""`; an agent's memory is the namespace of its node id.
+Contract: engine.md §23, chat.md "History", memory.md "Checkpoint".
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, func, insert, select
+
+from pipelit.store.schema import checkpoints, thread_messages
+
+TRANSCRIPT = ""
+KEPT_VERSIONS = 20
+MAX_MESSAGES = 1000
+
+
+class ThreadAppend(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages to add to a namespace, as one new version of it.
+
+    `messages`: (role, stored message) pairs. `checkpoint_id` sorts in order of creation.
+    """
+
+    thread_id: str
+    namespace: str
+    source: str
+    checkpoint_id: str
+    execution_id: str | None
+    now: datetime
+    messages: tuple[tuple[str, dict[str, Any]], ...]
+
+
+class ThreadMessage(msgspec.Struct, frozen=True):
+    """One stored message."""
+
+    role: str
+    message: dict[str, Any]
+    timestamp: datetime
+
+
+def append(conn: Connection, change: ThreadAppend) -> None:
+    """Add messages and a version. Timestamps in a thread are unique: a tie moves on by 1 µs."""
+    here = and_(
+        thread_messages.c.thread_id == change.thread_id,
+        thread_messages.c.checkpoint_ns == change.namespace,
+    )
+    position, last = conn.execute(
+        select(func.max(thread_messages.c.position), func.max(thread_messages.c.timestamp)).where(
+            here
+        )
+    ).one()
+    position = position or 0
+    at = change.now
+    for role, message in change.messages:
+        at = max(at, last + timedelta(microseconds=1)) if last is not None else at
+        position += 1
+        last = at
+        conn.execute(
+            insert(thread_messages).values(
+                thread_id=change.thread_id,
+                checkpoint_ns=change.namespace,
+                position=position,
+                execution_id=change.execution_id,
+                role=role,
+                message=message,
+                timestamp=at,
+            )
+        )
+    _add_version(conn, change, last_position=position)
+
+
+def _add_version(conn: Connection, change: ThreadAppend, *, last_position: int) -> None:
+    here = and_(
+        checkpoints.c.thread_id == change.thread_id,
+        checkpoints.c.checkpoint_ns == change.namespace,
+    )
+    previous = conn.execute(
+        select(checkpoints).where(here).order_by(checkpoints.c.checkpoint_id.desc()).limit(1)
+    ).one_or_none()
+    size = sum(len(msgspec.json.encode(message)) for _, message in change.messages)
+    oldest = max(1, last_position - MAX_MESSAGES + 1)
+    conn.execute(
+        insert(checkpoints).values(
+            checkpoint_id=change.checkpoint_id,
+            thread_id=change.thread_id,
+            checkpoint_ns=change.namespace,
+            parent_checkpoint_id=previous.checkpoint_id if previous else None,
+            step=previous.step + 1 if previous else -1,
+            source=change.source,
+            blob_size=size + (previous.blob_size if previous else 0),
+            first_position=max(oldest, previous.first_position) if previous else 1,
+            last_position=last_position,
+            created_at=change.now,
+        )
+    )
+    versions = list(
+        conn.scalars(
+            select(checkpoints.c.checkpoint_id)
+            .where(here)
+            .order_by(checkpoints.c.checkpoint_id.desc())
+            .offset(KEPT_VERSIONS)
+        )
+    )
+    if versions:
+        conn.execute(delete(checkpoints).where(checkpoints.c.checkpoint_id.in_(versions)))
+
+
+def history(
+    conn: Connection,
+    thread_id: str,
+    namespace: str,
+    *,
+    limit: int,
+    before: datetime | None = None,
+) -> tuple[list[ThreadMessage], bool]:
+    """Return the newest *limit* messages older than *before*, oldest first, and whether more exist.
+
+    Only what the newest version lists counts.
+    """
+    version = conn.execute(
+        select(checkpoints.c.first_position, checkpoints.c.last_position)
+        .where(checkpoints.c.thread_id == thread_id, checkpoints.c.checkpoint_ns == namespace)
+        .order_by(checkpoints.c.checkpoint_id.desc())
+        .limit(1)
+    ).one_or_none()
+    if version is None:
+        return [], False
+    wanted = [
+        thread_messages.c.thread_id == thread_id,
+        thread_messages.c.checkpoint_ns == namespace,
+        thread_messages.c.position.between(version.first_position, version.last_position),
+    ]
+    if before is not None:
+        wanted.append(thread_messages.c.timestamp < before)
+    rows = conn.execute(
+        select(thread_messages.c.role, thread_messages.c.message, thread_messages.c.timestamp)
+        .where(*wanted)
+        .order_by(thread_messages.c.position.desc())
+        .limit(limit + 1)
+    ).all()
+    newest = [ThreadMessage(row.role, row.message, row.timestamp) for row in rows[:limit]]
+    return newest[::-1], len(rows) > limit
+
+
+def delete_thread(conn: Connection, thread_id: str) -> None:
+    """Forget a thread with all its namespaces."""
+    conn.execute(delete(thread_messages).where(thread_messages.c.thread_id == thread_id))
+    conn.execute(delete(checkpoints).where(checkpoints.c.thread_id == thread_id))
