@@ -118,3 +118,8 @@ def test_two_configs_never_share_a_default_object() -> None:
     first["extra_config"]["code"] = "x"
 
     assert specs.complete_config("code", {})["extra_config"] == {}
+
+
+def test_there_are_30_operators() -> None:
+    """Rules may name exactly the operators of operators.md §4."""
+    assert len(set(specs.RULE_OPERATORS)) == 30

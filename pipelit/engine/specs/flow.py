@@ -15,6 +15,7 @@ from pipelit.engine.specs.notation import (
     port,
     text,
 )
+from pipelit.engine.specs.operators import RULE_OPERATORS
 from pipelit.engine.specs.types import TypeSpec
 
 INDIGO = "#6366f1"
@@ -23,7 +24,7 @@ _RULES = listing(
     keys(
         id=text(),
         field=text(""),
-        operator=text("equals"),
+        operator=choice(*RULE_OPERATORS, default="equals"),
         value={"default": ""},
         label=text(),
     )
