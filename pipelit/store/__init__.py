@@ -13,19 +13,25 @@ from pipelit.store.errors import (
     StoreError,
 )
 from pipelit.store.meter import StoreStatistics
+from pipelit.store.open import OpenStore, StoreConfig, open_store
+from pipelit.store.secrets import Secrets
 from pipelit.store.store import Store
 
 __all__ = [
     "CommitUncertain",
+    "OpenStore",
     "ReadTimeout",
     "SecretUnreadable",
+    "Secrets",
     "StartError",
     "StorageUnavailable",
     "Store",
     "StoreBusy",
     "StoreClosed",
+    "StoreConfig",
     "StoreCorrupted",
     "StoreError",
     "StoreStatistics",
     "Unit",
+    "open_store",
 ]

@@ -188,8 +188,8 @@ class Writer:
 
         # Shielded: its deadlines are the database's, and its outcome has to be told.
         with trio.CancelScope(shield=True), self._hold():
-            answer = await trio.to_thread.run_sync(commit, limiter=self._limiter)
-        return answer
+            results, seconds = await trio.to_thread.run_sync(commit, limiter=self._limiter)
+        return results, seconds
 
     def _answer(self, results: Sequence[Result]) -> None:
         tickets, self._in_flight = self._in_flight, []

@@ -13,8 +13,9 @@ import trio
 import trio.testing
 from sqlalchemy import URL
 
-from pipelit.store import Store, schema
+from pipelit.store import Store
 from pipelit.store.database import Purpose, open_engine, parse_database_url
+from pipelit.store.migrate import Migrations
 from pipelit.store.writer import Hold
 
 
@@ -23,8 +24,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with the whole schema and no rows, to be copied."""
     path = tmp_path_factory.mktemp("migrated") / "template.sqlite3"
     engine = open_engine(parse_database_url(f"sqlite:///{path}"), Purpose.MIGRATE)
-    with engine.begin() as connection:
-        schema.metadata.create_all(connection)
+    Migrations().upgrade(engine)
     engine.dispose()
     return path
 
