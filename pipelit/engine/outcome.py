@@ -69,6 +69,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `ports`: {port: JSON value}. `messages` are appended to the shared conversation.
     `output` sets `state.output` (reply_chat; promoted agents) when not UNSET.
     `delay_seconds` makes a timed wait: the activation ends that much later.
+    `spoken` is announced as `chat_message` together with the result.
+    `remember` is appended to the node's memory of the thread (engine.md §23.4).
     """
 
     ports: dict[str, Any]
@@ -77,6 +79,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state_patch: dict[str, Any] = {}
     output: Any = msgspec.UNSET
     delay_seconds: float | None = None
+    spoken: str | None = None
+    remember: tuple[ChatMessage, ...] = ()
     report: Report = Report()
 
 

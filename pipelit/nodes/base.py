@@ -4,14 +4,15 @@ A component is an async function of a `NodeCall` that returns an `Outcome` or ra
 A tool is what an agent may call; each tool-capable type has a factory that makes its tools.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from pipelit.clock import Clock, Ids
 from pipelit.engine.definition import NodeDef
+from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Outcome, Report
 from pipelit.errors import PipelitError
 from pipelit.llm.types import ToolSpec
@@ -60,6 +61,21 @@ class Tool:
     timeout: float = 300.0
 
 
+class RunEvent(msgspec.Struct, frozen=True):
+    """An event of a running node: its type and the data beside `execution_id`."""
+
+    type: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attached:
+    """The nodes attached to a node, in edge order; tools with their resolved config."""
+
+    model: NodeDef | None = None
+    tools: tuple[tuple[NodeDef, dict[str, Any]], ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeServices:
     """What components share: the outside world, injected."""
@@ -105,12 +121,41 @@ class NodeCall:
     """{node_id: the port read when another node names no port}, for nodes with outputs."""
     remaining_seconds: float
     services: NodeServices
+    attached: Attached = Attached()
+    run: RunPort | None = None
+    """Set for every node of an execution; None only for a component called on its own."""
 
     @property
     def extra(self) -> dict[str, Any]:
         """The type-specific part of the config."""
         extra: dict[str, Any] = self.config.get("extra_config") or {}
         return extra
+
+
+class RunPort(Protocol):
+    """How a long-running component reports while it runs. Implemented by the node's task."""
+
+    @property
+    def progress(self) -> Any:
+        """What an earlier attempt or server saved; None at first."""
+
+    def alive(self) -> None:
+        """A sign of life: moves the inactivity deadline."""
+
+    def note(self, report: Report) -> None:
+        """Replace what the log row will say if the attempt is stopped from outside."""
+
+    def delta(self, text: str, index: int) -> None:
+        """Publish a piece of the answer being written; live only."""
+
+    async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
+        """Commit the run's progress with the events it announces, then publish them.
+
+        A retry or a recovery continues from the last saved progress.
+        """
+
+    async def history(self) -> tuple[ChatMessage, ...]:
+        """Return the messages this node remembers of the thread."""
 
 
 Component: TypeAlias = Callable[[NodeCall], Awaitable[Outcome]]

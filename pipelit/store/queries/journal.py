@@ -77,8 +77,15 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     tool_invocations: int = 0
 
 
+class EventDraft(msgspec.Struct, frozen=True):
+    """An event before it has its number."""
+
+    type: str
+    data: dict[str, Any]
+
+
 class Begin(msgspec.Struct, frozen=True):
-    """The step from `pending` to `running`. `snapshot`: the stored form."""
+    """The step from `pending` to `running`; makes the writer the owner. `snapshot`: stored form."""
 
     snapshot: Any
 
@@ -101,7 +108,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     active_us: int
     records: tuple[JournalRow, ...] = ()
     logs: tuple[LogRow, ...] = ()
-    events: tuple[StoredEvent, ...] = ()
+    events: tuple[EventDraft, ...] = ()
     checkpoint: Checkpoint | None = None
     appends: tuple[threads.ThreadAppend, ...] = ()
     totals: Totals | None = None
@@ -109,27 +116,31 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     end: End | None = None
 
 
-def write_step(conn: Connection, step: Step) -> None:
-    """Write a step, if the execution still belongs to its owner.
+def write_step(conn: Connection, step: Step) -> tuple[StoredEvent, ...]:
+    """Write a step, if the execution still belongs to its owner; return its numbered events.
+
+    Numbers are taken here, in the transaction, so that a step that is never written leaves no gap.
 
     Raises:
         Fenced: owner or epoch differ, or the execution has ended.
     """
-    matched = conn.execute(
+    last_seq = conn.scalar(
         update(executions)
-        .where(
-            executions.c.id == step.execution_id,
-            executions.c.owner == step.owner.node_id,
-            executions.c.epoch == step.owner.epoch,
-            executions.c.status.not_in(TERMINAL),
-        )
+        .where(executions.c.id == step.execution_id, _may_write(step))
         .values(_changes(step))
-    ).rowcount
-    if matched != 1:
+        .returning(executions.c.last_seq)
+    )
+    if last_seq is None:
         raise Fenced(step.execution_id)
+    first = last_seq - len(step.events) + 1
+    timestamp = step.now.timestamp()
+    events = tuple(
+        StoredEvent(first + index, draft.type, timestamp, draft.data)
+        for index, draft in enumerate(step.events)
+    )
     _insert(conn, journal, step.execution_id, step.records)
     _insert(conn, execution_logs, step.execution_id, step.logs)
-    _insert(conn, execution_events, step.execution_id, step.events)
+    _insert(conn, execution_events, step.execution_id, events)
     if step.checkpoint is not None:
         _put_checkpoint(conn, step.execution_id, step.checkpoint, step.now)
     for append in step.appends:
@@ -138,18 +149,37 @@ def write_step(conn: Connection, step: Step) -> None:
         conn.execute(
             delete(run_checkpoints).where(run_checkpoints.c.execution_id == step.execution_id)
         )
+    return events
+
+
+def _may_write(step: Step) -> ColumnElement[bool]:
+    if step.begin is not None:
+        return executions.c.status == "pending"
+    return and_(
+        executions.c.owner == step.owner.node_id,
+        executions.c.epoch == step.owner.epoch,
+        executions.c.status.not_in(TERMINAL),
+    )
 
 
 def _changes(step: Step) -> dict[str, Any]:
-    changes: dict[str, Any] = {"last_activity_at": step.now, "active_us": step.active_us}
-    if step.events:
-        changes["last_seq"] = step.events[-1].seq
+    changes: dict[str, Any] = {
+        "last_activity_at": step.now,
+        "active_us": step.active_us,
+        "last_seq": executions.c.last_seq + len(step.events),
+    }
     if step.records or step.checkpoint is not None:
         changes["recovery_count"] = 0
     if step.totals is not None:
         changes |= msgspec.structs.asdict(step.totals)
     if step.begin is not None:
-        changes |= {"status": "running", "started_at": step.now, "snapshot": step.begin.snapshot}
+        changes |= {
+            "status": "running",
+            "started_at": step.now,
+            "snapshot": step.begin.snapshot,
+            "owner": step.owner.node_id,
+            "epoch": step.owner.epoch,
+        }
     if step.end is not None:
         changes |= msgspec.structs.asdict(step.end)
         changes |= {"completed_at": step.now, "owner": None, "epoch": None}
@@ -183,8 +213,8 @@ def _put_checkpoint(
     conn.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=values))
 
 
-class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution taken up by an owner, with all it needs to go on."""
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution with all that its actor needs to start it or to go on."""
 
     id: str
     workflow_id: int
@@ -205,45 +235,35 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     active_us: int
     created_at: datetime
     started_at: datetime | None
-    last_seq: int
-    recovery_count: int
     records: tuple[Any, ...]
     checkpoints: dict[str, Any]
 
 
-def claim(conn: Connection, execution_id: str, owner: Owner) -> Claimed | None:
-    """Make *owner* the one who writes for an execution; None if it has ended or is gone.
-
-    Only for executions without a live owner: whoever asks has made sure of that.
-    """
-    matched = conn.execute(
-        update(executions)
-        .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
-        .values(owner=owner.node_id, epoch=owner.epoch)
-    ).rowcount
-    return _load(conn, execution_id) if matched == 1 else None
+_OWN = tuple(
+    executions.c[name]
+    for name in Loaded.__struct_fields__
+    if name in executions.c and name not in {"workflow_slug", "workflow_owner_id"}
+)
 
 
-def _load(conn: Connection, execution_id: str) -> Claimed:
-    own = [
-        executions.c[name]
-        for name in Claimed.__struct_fields__
-        if name == "workflow_id" or (name in executions.c and not name.startswith("workflow_"))
-    ]
+def load(conn: Connection, execution_id: str) -> Loaded | None:
+    """Return an execution that has not ended, with its journal; None otherwise."""
     row = (
         conn.execute(
             select(
-                *own,
+                *_OWN,
                 workflows.c.slug.label("workflow_slug"),
                 workflows.c.owner_id.label("workflow_owner_id"),
                 workflows.c.version.label("workflow_version"),
             )
             .join(workflows, workflows.c.id == executions.c.workflow_id)
-            .where(executions.c.id == execution_id)
+            .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
         )
         .mappings()
-        .one()
+        .one_or_none()
     )
+    if row is None:
+        return None
     records = conn.scalars(
         select(journal.c.record)
         .where(journal.c.execution_id == execution_id)
@@ -254,11 +274,33 @@ def _load(conn: Connection, execution_id: str) -> Claimed:
             run_checkpoints.c.execution_id == execution_id
         )
     )
-    return Claimed(
+    return Loaded(
         **row,
         records=tuple(records),
         checkpoints={entry.node_id: entry.state for entry in progress},
     )
+
+
+def adopt(conn: Connection, execution_id: str, owner: Owner, *, crashed: bool) -> int | None:
+    """Make *owner* the one who writes for a running execution without a live owner.
+
+    Args:
+        crashed: counts as a recovery (reset by the next committed result).
+
+    Returns:
+        Its recovery count; None if it has ended or is gone.
+    """
+    count = conn.scalar(
+        update(executions)
+        .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
+        .values(
+            owner=owner.node_id,
+            epoch=owner.epoch,
+            recovery_count=executions.c.recovery_count + int(crashed),
+        )
+        .returning(executions.c.recovery_count)
+    )
+    return None if count is None else int(count)
 
 
 def release_all(conn: Connection, owner: Owner) -> None:
@@ -267,19 +309,6 @@ def release_all(conn: Connection, owner: Owner) -> None:
         update(executions)
         .where(executions.c.owner == owner.node_id, executions.c.epoch == owner.epoch)
         .values(owner=None, epoch=None)
-    )
-
-
-def count_recovery(conn: Connection, execution_id: str, owner: Owner) -> None:
-    """Count a recovery after a crash; reset by the next committed result."""
-    conn.execute(
-        update(executions)
-        .where(
-            executions.c.id == execution_id,
-            executions.c.owner == owner.node_id,
-            executions.c.epoch == owner.epoch,
-        )
-        .values(recovery_count=executions.c.recovery_count + 1)
     )
 
 
