@@ -68,6 +68,32 @@ class RunEvent(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+class RunPort(Protocol):
+    """How a long-running component reports while it runs. Implemented by the node's task."""
+
+    @property
+    def progress(self) -> Any:
+        """What an earlier attempt or server saved; None at first."""
+
+    def alive(self) -> None:
+        """A sign of life: moves the inactivity deadline."""
+
+    def note(self, report: Report) -> None:
+        """Replace what the log row will say if the attempt is stopped from outside."""
+
+    def delta(self, text: str, index: int) -> None:
+        """Publish a piece of the answer being written; live only."""
+
+    async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
+        """Commit the run's progress with the events it announces, then publish them.
+
+        A retry or a recovery continues from the last saved progress.
+        """
+
+    async def history(self) -> tuple[ChatMessage, ...]:
+        """Return the messages this node remembers of the thread."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attached:
     """The nodes attached to a node, in edge order; tools with their resolved config."""
@@ -130,32 +156,6 @@ class NodeCall:
         """The type-specific part of the config."""
         extra: dict[str, Any] = self.config.get("extra_config") or {}
         return extra
-
-
-class RunPort(Protocol):
-    """How a long-running component reports while it runs. Implemented by the node's task."""
-
-    @property
-    def progress(self) -> Any:
-        """What an earlier attempt or server saved; None at first."""
-
-    def alive(self) -> None:
-        """A sign of life: moves the inactivity deadline."""
-
-    def note(self, report: Report) -> None:
-        """Replace what the log row will say if the attempt is stopped from outside."""
-
-    def delta(self, text: str, index: int) -> None:
-        """Publish a piece of the answer being written; live only."""
-
-    async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
-        """Commit the run's progress with the events it announces, then publish them.
-
-        A retry or a recovery continues from the last saved progress.
-        """
-
-    async def history(self) -> tuple[ChatMessage, ...]:
-        """Return the messages this node remembers of the thread."""
 
 
 Component: TypeAlias = Callable[[NodeCall], Awaitable[Outcome]]
