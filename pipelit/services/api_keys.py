@@ -1,0 +1,62 @@
+"""API keys: how they are made, what is kept of them, and who hears of their end.
+
+Contract: README.md §2.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from weakref import WeakValueDictionary
+
+import trio
+
+from pipelit.store.queries.keys import NewKey
+
+
+def describe_key(key: str, *, name: str, created_at: datetime) -> NewKey:
+    """Build what the store keeps of *key*: its hash and its ends, never the key."""
+    return NewKey(
+        name=name,
+        key_hash=hash_key(key),
+        prefix=key[:8],
+        suffix=key[-8:],
+        created_at=created_at,
+    )
+
+
+def hash_key(key: str) -> str:
+    """Return the SHA-256 by which a key is looked up.
+
+    Keys are 256 random bits, so a fast hash is enough, and a lookup by hash compares nothing whose
+    timing could tell a part of the key.
+    """
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+class KeyEvents:
+    """Tells whoever relies on a key that it was revoked. In-process; nothing is stored.
+
+    Whoever revokes keys in the store calls `revoke` right after the commit.
+    """
+
+    def __init__(self) -> None:
+        self._revocations = 0
+        # Weak: an event lives as long as somebody holds it.
+        self._watched: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
+
+    @property
+    def revocations(self) -> int:
+        """How often keys were revoked. Unchanged around a read: what was read still holds."""
+        return self._revocations
+
+    def watch(self, key_id: int) -> trio.Event:
+        """Return the event that is set when the key is revoked from now on. Keep it to keep it."""
+        return self._watched.setdefault(key_id, trio.Event())
+
+    def revoke(self, key_ids: Iterable[int]) -> None:
+        """Announce that these keys are revoked, durably."""
+        self._revocations += 1
+        for key_id in key_ids:
+            event = self._watched.pop(key_id, None)
+            if event is not None:
+                event.set()
