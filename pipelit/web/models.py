@@ -82,8 +82,8 @@ class Integer:
         inner = core_schema.int_schema(strict=True, ge=self.minimum, le=self.maximum)
         return core_schema.no_info_before_validator_function(self._convert, inner)
 
-    @staticmethod
-    def _convert(value: object) -> object:
+    @classmethod
+    def _convert(cls, value: object) -> object:
         return int(value) if type(value) is float and value.is_integer() else value
 
 
@@ -91,12 +91,18 @@ class IntegerText(Integer):
     """Marks an integer of a query, path or header: decimal digits with an optional sign."""
 
     @staticmethod
-    def _convert(value: object) -> object:
-        if isinstance(value, str):
-            if not _INTEGER_TEXT.fullmatch(value):
-                raise problem("must be an integer")
-            return int(value)
-        return value
+    def parse(text: str) -> int | None:
+        """Return the integer *text* stands for, or None."""
+        return int(text) if _INTEGER_TEXT.fullmatch(text) else None
+
+    @classmethod
+    def _convert(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        number = cls.parse(value)
+        if number is None:
+            raise problem("must be an integer")
+        return number
 
 
 def _parse_boolean(value: object) -> object:

@@ -1,6 +1,6 @@
 """What a handler may answer beyond a plain value."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -28,18 +28,20 @@ class RawResponse(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-class StreamResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer sent piece by piece until *chunks* ends.
+SendChunk = Callable[[bytes], Awaitable[None]]
 
-    A piece that the client does not take within `stall_seconds` ends the response.
-    The iterator is closed in every case; what it waits for must be cancellable.
+
+class StreamResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer written piece by piece.
+
+    `produce` runs in the request's task and ends the response by returning. It is cancelled when
+    the client leaves; a client that takes nothing for 30 s is made to leave by the kernel.
     """
 
-    chunks: AsyncIterator[bytes]
+    produce: Callable[[SendChunk], Awaitable[None]]
     content_type: str
     status: int = 200
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    stall_seconds: float = 30.0
 
 
 class Page(msgspec.Struct, Generic[_ItemT], frozen=True, kw_only=True):

@@ -1,0 +1,183 @@
+"""One request from path to answer, in the contract's order of checks.
+
+Contract: README.md §4: path (404) → method (405) → token (401) → role (403) → body size (413) →
+media type (415) → JSON (400) → schema (422) → the handler, which has the rest.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+import structlog
+import trio
+
+from pipelit.clock import Ids
+from pipelit.errors import Unavailable
+from pipelit.web.auth import Authenticator, admit
+from pipelit.web.call import Call, Services
+from pipelit.web.decode import RawParts, decode
+from pipelit.web.encode import encode
+from pipelit.web.errors import HttpRefusal, find_refusal, internal_error, to_response
+from pipelit.web.matching import Match, RouteTable
+from pipelit.web.request import BodyInbox, Head
+from pipelit.web.responses import RawResponse, Response, SendChunk, StreamResponse
+from pipelit.web.routing import Route
+
+API_PREFIX = "/api/v1"
+BODY_SECONDS = 60.0
+"""A client gets this long to send a body."""
+
+_JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
+_log = structlog.get_logger(__name__)
+
+Observe = Callable[[str, str, int, float], None]
+"""Told after every answer: route template, method, status, seconds. Never raises."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A response ready for the wire: either `content`, or `produce` writes the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes = b""
+    produce: Callable[[SendChunk], Awaitable[None]] | None = None
+
+
+class Dispatcher:
+    """Answers requests. Holds no state of its own but what it was built with."""
+
+    def __init__(
+        self,
+        table: RouteTable,
+        *,
+        services: Services,
+        authenticate: Authenticator,
+        ids: Ids,
+        cors: bool,
+        is_stopping: Callable[[], bool],
+        observe: Observe,
+    ) -> None:
+        self._table = table
+        self._services = services
+        self._authenticate = authenticate
+        self._ids = ids
+        self._cors = cors
+        self._is_stopping = is_stopping
+        self._observe = observe
+        self._threads = trio.CapacityLimiter(2)
+
+    async def answer(self, head: Head, inbox: BodyInbox) -> Answer:
+        """Answer one request. Raises nothing but cancellation: bugs become a logged 500."""
+        started = trio.current_time()
+        request_id = head.valid_request_id or self._ids.hex(32)
+        match = self._table.find(head.raw_path)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                result = await self._respond(match, head, inbox, request_id)
+            except Exception as error:  # noqa: BLE001  # answered, and logged unless a refusal
+                result = self._explain(error)
+            answer = self._finish(result, head, request_id)
+        route = match and match.routes.get("GET" if head.method == "HEAD" else head.method)
+        template = route.path if route else "-"
+        self._observe(template, head.method, answer.status, trio.current_time() - started)
+        return answer
+
+    async def _respond(
+        self, match: Match | None, head: Head, inbox: BodyInbox, request_id: str
+    ) -> Response | RawResponse | StreamResponse:
+        if match is None:
+            raise HttpRefusal(404, "Not Found")
+        if head.method == "OPTIONS":
+            return Response(status=204, headers={"Allow": match.allowed})
+        route = match.routes.get("GET" if head.method == "HEAD" else head.method)
+        if route is None:
+            raise HttpRefusal(405, "Method Not Allowed", {"Allow": match.allowed})
+        if self._is_stopping() and head.raw_path.startswith(API_PREFIX + "/"):
+            raise Unavailable("Server is shutting down.")
+        caller = await admit(route.auth, head, self._authenticate, self._services)
+        body = await _read_body(route, head, inbox)
+        parts = RawParts(path=match.values, query=head.query, headers=head.headers, body=body)
+        decoded = await decode(route, parts, threads=self._threads)
+        call: Call = Call(
+            path=decoded.path,
+            body=decoded.body,
+            query=decoded.query,
+            headers=decoded.headers,
+            services=self._services,
+            peer=head.peer,
+            request_id=request_id,
+            raw_headers=head.headers,
+            raw_query=head.query,
+            raw_body=decoded.json,
+            caller=caller,
+        )
+        result = await route.handler(call)
+        if isinstance(result, Response | RawResponse | StreamResponse):
+            return result
+        return Response(status=route.status, body=result)
+
+    def _explain(self, error: Exception) -> Response:
+        refusal = find_refusal(error)
+        if refusal is not None:
+            return to_response(refusal)
+        _log.error("request failed", exc_info=error)
+        return internal_error()
+
+    def _finish(
+        self, result: Response | RawResponse | StreamResponse, head: Head, request_id: str
+    ) -> Answer:
+        """Encode *result* and add the headers that every response carries."""
+        headers = {"X-Request-ID": request_id, **result.headers}
+        if head.raw_path.startswith(API_PREFIX + "/"):
+            headers["Cache-Control"] = "no-store"
+        if self._cors:
+            headers.update(_cors_headers(head, headers.get("Allow")))
+        if isinstance(result, StreamResponse):
+            headers["Content-Type"] = result.content_type
+            produce = None if head.method == "HEAD" else result.produce
+            return Answer(status=result.status, headers=headers, produce=produce)
+        content = b""
+        if isinstance(result, RawResponse):
+            content = result.content
+            headers["Content-Type"] = result.content_type
+        elif result.status != 204:
+            try:
+                content = encode(result.body)
+            except (TypeError, ValueError, OverflowError) as error:
+                return self._finish(self._explain(error), head, request_id)
+            headers["Content-Type"] = "application/json"
+        if result.status != 204:
+            headers["Content-Length"] = str(len(content))
+        return Answer(status=result.status, headers=headers, content=content)
+
+
+async def _read_body(route: Route, head: Head, inbox: BodyInbox) -> bytes:
+    """Return the body, or b"" where the route takes none.
+
+    Raises:
+        HttpRefusal: 413, 415, or 408 when the client does not send it.
+    """
+    if route.body is None:
+        return b""
+    with trio.move_on_after(BODY_SECONDS) as scope:
+        body = await inbox.read()
+    if scope.cancelled_caught:
+        raise HttpRefusal(408, "Request Timeout", {"Connection": "close"})
+    if body is None:
+        raise HttpRefusal(413, "Request body too large.")
+    if body and not _JSON_TYPE.fullmatch(head.headers.get("content-type", "")):
+        raise HttpRefusal(415, "Unsupported media type. Use application/json.")
+    return body
+
+
+def _cors_headers(head: Head, allowed: str | None) -> dict[str, str]:
+    """Return the CORS headers; a preflight also learns methods and headers.
+
+    `*` as allowed header would leave out `Authorization`, so the asked ones are repeated.
+    """
+    headers = {"Access-Control-Allow-Origin": "*"}
+    if head.method == "OPTIONS" and allowed:
+        headers["Access-Control-Allow-Methods"] = allowed
+        asked = head.headers.get("access-control-request-headers", "*")
+        headers["Access-Control-Allow-Headers"] = asked
+    return headers

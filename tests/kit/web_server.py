@@ -1,0 +1,105 @@
+"""A real server on a free port for tests of the web mechanism, and raw clients for it."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import httpx2
+import msgspec
+import trio
+
+from pipelit.clock import Ids
+from pipelit.errors import Unauthenticated
+from pipelit.services.principal import Principal
+from pipelit.web.app import SocketEndpoint, WebApp, WebOptions, build_app
+from pipelit.web.call import Services
+from pipelit.web.routing import Route
+from pipelit.web.server import Address, serve
+
+ADA = Principal(user_id=1, username="ada", role="admin", key_id=1)
+BOB = Principal(user_id=2, username="bob", role="normal", key_id=2)
+KEYS = {"ada-key": ADA, "bob-key": BOB}
+
+
+async def authenticate(token: str) -> Principal:
+    """Know two users by their keys."""
+    await trio.lowlevel.checkpoint()
+    if token == "revoked-key":
+        raise Unauthenticated("API key has been revoked.")
+    try:
+        return KEYS[token]
+    except KeyError:
+        raise Unauthenticated("Invalid or missing API key.") from None
+
+
+async def no_sockets(*_: object) -> None:
+    """End every WebSocket at once."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A server under test."""
+
+    address: Address
+    stopping: trio.Event
+    stopped: trio.Event
+    client: httpx2.AsyncClient
+    observed: list[tuple[str, str, int, float]]
+
+    async def connect(self) -> trio.SocketStream:
+        """Open a bare TCP connection."""
+        return await trio.open_tcp_stream(self.address.host, self.address.port)
+
+
+def make_app(
+    api: Iterable[Route] = (),
+    root: Iterable[Route] = (),
+    *,
+    stopping: trio.Event,
+    services: Services | None = None,
+    serve_socket: SocketEndpoint = no_sockets,
+    options: WebOptions | None = None,
+    observed: list[tuple[str, str, int, float]] | None = None,
+) -> WebApp:
+    """Build an application around test routes."""
+    seen = [] if observed is None else observed
+    return build_app(
+        api_routes=api,
+        root_routes=root,
+        services=services or Services(),
+        authenticate=authenticate,
+        serve_socket=serve_socket,
+        stopping=stopping,
+        ids=Ids.seeded(1),
+        options=options or WebOptions(),
+        observe=lambda *args: seen.append(args),
+    )
+
+
+@asynccontextmanager
+async def serving(
+    *args: object,
+    grace: float = 1.0,
+    user_timeout: float = 30.0,
+    adjust: Callable[[WebApp], object] = lambda app: app,
+    **kwargs: object,
+) -> AsyncIterator[Running]:
+    """Run a server around test routes; arguments are those of `make_app`."""
+    stopping, stopped, observed = trio.Event(), trio.Event(), []
+    app = adjust(make_app(*args, stopping=stopping, observed=observed, **kwargs))
+
+    async def run(task_status: trio.TaskStatus[Address]) -> None:
+        await serve(
+            app,
+            host="127.0.0.1",
+            port=0,
+            stopping=stopping,
+            grace=grace,
+            user_timeout=user_timeout,
+            task_status=task_status,
+        )
+        stopped.set()
+
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(run)
+        async with httpx2.AsyncClient(base_url=address.url, trust_env=False) as client:
+            yield Running(address, stopping, stopped, client, observed)
+        nursery.cancel_scope.cancel()
