@@ -1,0 +1,188 @@
+"""Events of one execution over the WebSocket, without gaps also over a reconnect.
+
+Contract: websocket.md "Sequence and replay".
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+
+from pipelit.cli.client import ServerRefusedError, Target, UnreachableError
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Event: TypeAlias = dict[str, Any]
+
+TERMINAL = frozenset({"execution_completed", "execution_failed", "execution_cancelled"})
+SILENCE_SECONDS = 45.0
+"""The server pings after 30 s without a frame; a socket silent for longer is dead."""
+
+CONNECT_SECONDS = 10.0
+GIVE_UP_SECONDS = 300.0
+_MAX_FRAME = 8 * 1024 * 1024
+_LOST = (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError)
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The connection broke; the next attempt comes in *delay* seconds."""
+
+    delay: float
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """The connection stands again; everything missed follows."""
+
+
+Item: TypeAlias = Event | Lost | Restored
+
+
+def backoff() -> Iterator[float]:
+    """Yield the delays between attempts: 1, 2, 4 … 30 s. Contract: websocket.md "Connection"."""
+    delay = 1.0
+    while True:
+        yield delay
+        delay = min(30.0, delay * 2)
+
+
+@asynccontextmanager
+async def follow(
+    target: Target, execution_id: str, *, since: int = 0
+) -> AsyncIterator[trio.MemoryReceiveChannel[Item]]:
+    """Open the events of one execution: stored ones after *since*, then live ones.
+
+    The channel ends after the terminal event. A lost connection is opened again and goes on after
+    the last event seen, so nothing is missed and nothing comes twice.
+
+    Raises:
+        UnreachableError: the first attempt fails, or no attempt succeeds for 300 s.
+        ServerRefusedError: the key is not, or no longer, valid.
+    """
+    send, receive = trio.open_memory_channel[Item](100)
+    async with trio.open_nursery() as nursery:
+        follower = _Follower(target, execution_id, since, send)
+        nursery.start_soon(follower.run)
+        async with receive:
+            yield receive
+        nursery.cancel_scope.cancel("viewer left")
+
+
+class _Follower:
+    """Owns the connection. Lives in one task."""
+
+    def __init__(
+        self, target: Target, execution_id: str, since: int, items: trio.MemorySendChannel[Item]
+    ) -> None:
+        self._target = target
+        self._address = urlsplit(f"{target.url}/ws/")
+        self._headers = [(name.encode(), value.encode()) for name, value in target.headers.items()]
+        self._channel = f"execution:{execution_id}"
+        self._seen = since
+        self._items = items
+        self._subscribed_once = False
+        self._delays = backoff()
+        self._waited = 0.0  # seconds since the connection last stood
+
+    async def run(self) -> None:
+        async with self._items:
+            while not await self._connect_once():
+                delay = next(self._delays)
+                self._waited += delay
+                if self._waited > GIVE_UP_SECONDS:
+                    raise UnreachableError(self._target.url, "it did not come back")
+                await self._items.send(Lost(delay))
+                await trio.sleep(delay)
+
+    async def _connect_once(self) -> bool:
+        """Follow until the terminal event (True) or until the connection is lost (False)."""
+        try:
+            # The stream is ours: the WebSocket library leaves it open after a close that the
+            # server began.
+            async with await self._open_stream() as stream, trio.open_nursery() as nursery:
+                with trio.fail_after(CONNECT_SECONDS):
+                    socket = await wrap_client_stream(
+                        nursery,
+                        stream,
+                        self._address.netloc,
+                        self._address.path,
+                        extra_headers=self._headers,
+                        max_message_size=_MAX_FRAME,
+                    )
+                ended = await self._receive(socket)
+                nursery.cancel_scope.cancel("the connection is done with")
+                return ended
+        except* _LOST as group:
+            self._judge(group)
+        return False
+
+    async def _open_stream(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+        host, port = self._address.hostname or "localhost", self._address.port
+        with trio.fail_after(CONNECT_SECONDS):
+            if self._address.scheme == "https":
+                return await trio.open_ssl_over_tcp_stream(host, port or 443)
+            return await trio.open_tcp_stream(host, port or 80)
+
+    def _judge(self, group: BaseExceptionGroup[BaseException]) -> None:
+        """Decide whether a lost connection is worth another attempt."""
+        error = next(_leaves(group))
+        if isinstance(error, ConnectionClosed) and error.reason and error.reason.code == 1008:
+            message = f"{error.reason.reason}\nLog in again with `pipelit login`."
+            raise ServerRefusedError(message, status=401)
+        if not self._subscribed_once:
+            raise UnreachableError(self._target.url, str(error) or type(error).__name__)
+
+    async def _receive(self, socket: WebSocketConnection) -> bool:
+        frame = {"type": "subscribe", "channel": self._channel, "since": self._seen}
+        await socket.send_message(json.dumps(frame))
+        while True:
+            with trio.fail_after(SILENCE_SECONDS):
+                event = json.loads(await socket.get_message())
+            match event.get("type"):
+                case "ping":
+                    await socket.send_message('{"type": "pong"}')
+                case "subscribed":
+                    await self._note_subscribed()
+                case _ if event.get("channel") == self._channel and await self._deliver(event):
+                    return True
+
+    async def _note_subscribed(self) -> None:
+        if self._subscribed_once:
+            await self._items.send(Restored())
+        self._subscribed_once = True
+        self._delays = backoff()
+        self._waited = 0.0
+
+    async def _deliver(self, event: Event) -> bool:
+        """Hand an event on unless it was seen before; tell whether it is the last one."""
+        seq = event.get("seq")
+        if isinstance(seq, int):
+            if seq <= self._seen:
+                return False
+            self._seen = seq
+        await self._items.send(event)
+        return event["type"] in TERMINAL
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def run_trio(command: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+    """Run an async command; an error that has an exit code leaves its exception group."""
+    try:
+        return trio.run(command, *args)
+    except BaseExceptionGroup as group:
+        for error in _leaves(group):
+            if isinstance(error, click.ClickException):
+                raise error from None
+        raise

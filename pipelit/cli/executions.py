@@ -1,0 +1,147 @@
+"""`pipelit executions`: list, show, cancel, watch. Contract: operations.md §4, executions.md."""
+
+import sys
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from pipelit.cli.client import Client, Target
+from pipelit.cli.events import Lost, Restored, follow
+from pipelit.cli.options import call, echo_json, json_option, server_command
+from pipelit.cli.render import View, answer_text, duration
+from pipelit.cli.screen import watch as watch_live
+from pipelit.cli.table import show_table
+
+STATUSES = ("pending", "running", "interrupted", "completed", "failed", "cancelled")
+
+
+@click.group()
+def executions() -> None:
+    """See and stop the runs of workflows."""
+
+
+@executions.command("list")
+@click.option("--workflow", "workflow_slug", metavar="SLUG", help="Only runs of this workflow.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only runs in this state.")
+@click.option("--limit", type=click.IntRange(0, 1000), default=20, show_default=True)
+@json_option
+@server_command
+def list_executions(
+    target: Target, workflow_slug: str | None, status: str | None, limit: int, as_json: bool
+) -> None:
+    """List runs, newest first."""
+
+    async def action(client: Client) -> Any:
+        return await client.get(
+            "/executions/", workflow_slug=workflow_slug, status=status, limit=limit
+        )
+
+    page = call(target, action)
+    if as_json:
+        echo_json(page)
+        return
+    show_table(
+        ("EXECUTION", "WORKFLOW", "STATUS", "TOOK", "TOKENS"),
+        [
+            (one["execution_id"], one["workflow_slug"], one["status"], _took(one),
+             one["total_tokens"])
+            for one in page["items"]
+        ],
+    )  # fmt: skip
+    if page["total"] > len(page["items"]):
+        click.echo(f"{len(page['items'])} of {page['total']}; more with --limit.", err=True)
+
+
+@executions.command()
+@click.argument("execution_id")
+@json_option
+@server_command
+def show(target: Target, execution_id: str, as_json: bool) -> None:
+    """Show one run with the log of its nodes."""
+
+    async def action(client: Client) -> Any:
+        return await client.get(_path(execution_id))
+
+    detail = call(target, action)
+    if as_json:
+        echo_json(detail)
+        return
+    facts = {
+        "execution": detail["execution_id"],
+        "workflow": detail["workflow_slug"],
+        "status": detail["status"],
+        "error": detail["error_message"],
+        "started": detail["started_at"],
+        "took": _took(detail),
+        "tokens": detail["total_tokens"],
+        "cost": f"${detail['total_cost_usd']:.6f}",
+        "reply": answer_text(detail["final_output"]),
+    }
+    show_table(("FIELD", "VALUE"), list(facts.items()))
+    click.echo()
+    show_table(
+        ("NODE", "STATUS", "TOOK", "ERROR"),
+        [
+            (log["node_id"], log["status"], duration(log["duration_ms"]), log["error"])
+            for log in detail["logs"]
+        ],
+    )
+    for question in detail["pending_confirmations"]:
+        click.echo(f"Waits for an answer to {question['task_id']}: {question['prompt']}")
+
+
+@executions.command()
+@click.argument("execution_id")
+@server_command
+def cancel(target: Target, execution_id: str) -> None:
+    """Stop a run; what it started is stopped when this returns."""
+
+    async def action(client: Client) -> Any:
+        return await client.post(_path(execution_id) + "cancel/")
+
+    execution = call(target, action)
+    click.echo(f"{execution['execution_id']} is {execution['status']}.")
+
+
+@executions.command()
+@click.argument("execution_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one event per line as JSON.")
+@server_command
+def watch(target: Target, execution_id: str, as_json: bool) -> None:
+    """Replay a run from its first event and follow it live, also over a reconnect."""
+
+    async def action(client: Client) -> None:
+        # An unknown execution has no events and no end: ask for it first.
+        detail = await client.get(_path(execution_id))
+        if as_json:
+            await _print_events(client, detail["execution_id"])
+        else:
+            await watch_live(client, detail["execution_id"], View())
+
+    try:
+        call(target, action)
+    except KeyboardInterrupt:
+        click.echo("Stopped watching; the execution goes on.", err=True)
+        sys.exit(1)
+
+
+async def _print_events(client: Client, execution_id: str) -> None:
+    async with follow(client.target, execution_id) as items:
+        async for item in items:
+            if not isinstance(item, Lost | Restored):
+                click.echo(msgspec.json.encode(item).decode())
+
+
+def _path(execution_id: str) -> str:
+    return f"/executions/{quote(execution_id, safe='')}/"
+
+
+def _took(execution: dict[str, Any]) -> str | None:
+    started, ended = execution["started_at"], execution["completed_at"]
+    if not started or not ended:
+        return None
+    span = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+    return duration(span.total_seconds() * 1000)

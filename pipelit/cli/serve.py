@@ -1,0 +1,81 @@
+"""`pipelit serve`: read the settings, set up logging, start the tree. Contract: operations.md."""
+
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import structlog
+import trio
+
+from pipelit import __version__
+from pipelit.logs import configure_logging
+from pipelit.settings import Settings, SettingsError, load_settings, unknown_variables, variable
+
+
+class StartError(click.ClickException):
+    """The server does not start: one sentence on stderr, exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the sentence as the contract words it, without anything in front."""
+        click.echo(self.message, err=True, file=file)
+
+
+def _with_setting_flags(command: click.Command) -> click.Command:
+    """Give the command one flag per setting; values are checked by `load_settings` alone."""
+    for field, info in Settings.model_fields.items():
+        flag = "--" + field.replace("_", "-")
+        help_text = f"{info.description} [{variable(field)}]"
+        command.params.append(click.Option([flag, field], metavar="VALUE", help=help_text))
+    return command
+
+
+def _serve(**flags: str | None) -> None:
+    """Start the server; every setting can be given as a flag or as a variable."""
+    try:
+        settings = load_settings(flags, os.environ)
+        is_first = _prepare_directory(settings)
+        configure_logging(
+            level=settings.log_level,
+            log_format=settings.log_format,
+            log_file=settings.log_file,
+        )
+    except SettingsError as error:
+        raise StartError(str(error)) from None
+    except OSError as error:
+        raise StartError(f"Cannot use {error.filename}: {error.strerror}.") from None
+    for name in unknown_variables(os.environ):
+        structlog.get_logger("pipelit").warning("unknown_setting", name=name)
+    _greet(settings, is_first=is_first)
+    # Imported here because the tree loads the whole server, about a second that no other command
+    # should pay for.
+    from pipelit.tree import serve as run_tree
+
+    sys.exit(trio.run(run_tree, settings))
+
+
+serve = _with_setting_flags(click.command("serve")(_serve))
+
+
+def _prepare_directory(settings: Settings) -> bool:
+    """Make the data directory, mode 0700; tell whether this is the first start."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scheme, _, path = settings.database_url.partition("://")
+    if scheme.startswith("sqlite"):
+        return not Path(path.removeprefix("/")).exists()
+    return not (settings.data_dir / "encryption.key").exists()
+
+
+def _greet(settings: Settings, *, is_first: bool) -> None:
+    """Say where the data is and what to do next. On stderr: stdout may carry JSON log lines."""
+    lines = [f"Pipelit {__version__}, data in {settings.data_dir}"]
+    if settings.port:
+        lines.append(f"Listening on http://{settings.host}:{settings.port}")
+    if is_first:
+        url = f" --url http://{settings.host}:{settings.port}" if settings.port != 8000 else ""
+        lines += [
+            "This is the first start. Make the first account in another terminal:",
+            f"    pipelit setup --username NAME{url if settings.port else ''}",
+        ]
+    click.echo("\n".join(lines), err=True)

@@ -1,0 +1,74 @@
+"""Following an execution over a real socket: nothing missed, nothing twice."""
+
+import json
+
+import pytest
+import trio
+
+from pipelit.cli.client import ServerRefusedError, Target, UnreachableError
+from pipelit.cli.events import Lost, Restored, backoff, follow
+from tests.cli.fake_server import COMPLETED_RUN, RUN_ID, serving
+
+
+async def collect(target: Target) -> list[object]:
+    with trio.fail_after(10):
+        async with follow(target, RUN_ID) as items:
+            return [
+                item if isinstance(item, Lost | Restored) else item["seq"] async for item in items
+            ]
+
+
+async def test_following_ends_with_the_terminal_event() -> None:
+    """Stored events come first; pings are answered on the way."""
+    async with serving() as server:
+        server.play(*COMPLETED_RUN[:3], {"type": "ping"}, *COMPLETED_RUN[3:])
+
+        assert await collect(server.target) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_lost_connection_goes_on_after_the_last_event_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second subscription asks for what comes after the third event; nothing comes twice."""
+    monkeypatch.setattr("pipelit.cli.events.backoff", lambda: iter([0.0]))
+    async with serving() as server:
+        server.play(*COMPLETED_RUN[:3])
+        server.play(*COMPLETED_RUN)
+
+        seen = await collect(server.target)
+
+    assert seen == [1, 2, 3, Lost(0.0), Restored(), 4, 5, 6]
+    assert server.subscriptions == [0, 3]
+
+
+async def test_a_wrong_key_is_a_refusal() -> None:
+    """Nobody waits for a server that will not talk."""
+    async with serving() as server:
+        with pytest.RaisesGroup(ServerRefusedError, flatten_subgroups=True) as caught:
+            await collect(Target(url=server.url, key="wrong"))
+
+    assert "Invalid or missing token" in str(caught.value.exceptions[0])
+
+
+async def test_no_server_at_first_is_unreachable() -> None:
+    """Only a connection that once stood is tried again."""
+    with pytest.RaisesGroup(UnreachableError, flatten_subgroups=True):
+        await collect(Target(url="http://127.0.0.1:9", key="k"))
+
+
+async def test_a_viewer_may_leave_at_any_time() -> None:
+    """Leaving the block closes the connection."""
+    async with serving() as server:
+        server.play(*COMPLETED_RUN)
+        with trio.fail_after(5):
+            async with follow(server.target, RUN_ID) as items:
+                first = await items.receive()
+
+    assert json.dumps(first)
+
+
+def test_delays_double_up_to_thirty_seconds() -> None:
+    """1, 2, 4 … 30 s, as the contract says."""
+    delays = backoff()
+
+    assert [next(delays) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
