@@ -4,11 +4,12 @@ Runs in a thread and knows nothing of Trio. Units run without savepoints; only w
 the batch rolled back and replayed with a savepoint around each, so that only the guilty one fails.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import outcome
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from pipelit.store.database import Trouble, diagnose
@@ -24,6 +25,7 @@ AnyUnit: TypeAlias = Unit[Any]
 Result: TypeAlias = outcome.Outcome[Any]
 
 _ATTEMPTS = 3
+_ASK_SECONDS, _ASK_PAUSE = 10.0, 0.1
 
 
 class Committer:
@@ -55,8 +57,15 @@ class Committer:
                         continue
                     case Trouble.CORRUPTED:
                         raise StoreCorrupted(f"the database is damaged: {error.orig}") from error
-                    case _:
+                    case Trouble.UNAVAILABLE:
                         raise StorageUnavailable from error
+                    case None:
+                        # It refuses the transaction as such: no unit can be singled out.
+                        return [outcome.Error(error) for _ in units]
+            except BaseException:
+                # Unplanned: leave no connection behind that is inside a transaction.
+                self.close()
+                raise
         raise StorageUnavailable
 
     def close(self) -> None:
@@ -83,14 +92,58 @@ class Committer:
                 return [outcome.Error(error)]
             transaction = connection.begin()
             results = [_run_guarded(connection, unit) for unit in units]
+        number = _transaction_number(connection)
         try:
             transaction.commit()
         except DBAPIError as error:
-            if diagnose(error) is Trouble.LOST:
-                self.close()
-                raise CommitUncertain("the connection broke during a commit") from error
-            raise
+            if diagnose(error) is not Trouble.LOST:
+                raise
+            self.close()
+            if not _was_committed(self._engine, number):
+                raise
         return results
+
+
+def _transaction_number(connection: Connection) -> str | None:
+    """Return by what PostgreSQL will know this transaction later; None if it wrote nothing."""
+    if connection.dialect.name != "postgresql":
+        return None
+    number: str | None = connection.scalar(
+        text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
+    )
+    return number
+
+
+def _was_committed(engine: Engine, number: str | None) -> bool:
+    """Ask on a new connection what became of a transaction whose answer got lost.
+
+    Raises:
+        CommitUncertain: the database does not answer in time, or does not know (a standby took
+            over, for example).
+    """
+    if number is None:
+        return False
+    deadline = time.monotonic() + _ASK_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with engine.connect() as connection:
+                status = connection.scalar(
+                    text("SELECT pg_xact_status(CAST(:number AS xid8))"), {"number": number}
+                )
+        except DBAPIError as error:
+            if diagnose(error) is None:
+                break
+            status = "unreachable"
+        match status:
+            case "committed":
+                return True
+            case "aborted":
+                return False
+            case None:
+                break
+            case _:
+                time.sleep(_ASK_PAUSE)
+    raise CommitUncertain("the connection broke during a commit")
 
 
 def _run_guarded(connection: Connection, unit: AnyUnit) -> Result:

@@ -152,14 +152,18 @@ _POSTGRES_TROUBLE = {
     "40001": Trouble.TRANSIENT,  # serialization_failure
     "40P01": Trouble.TRANSIENT,  # deadlock_detected
     "55P03": Trouble.UNAVAILABLE,  # lock_not_available
-    "57014": Trouble.UNAVAILABLE,  # query_canceled: statement_timeout
+    "25P03": Trouble.LOST,  # idle_in_transaction_session_timeout
+    "57P01": Trouble.LOST,  # admin_shutdown
+    "57P02": Trouble.LOST,  # crash_shutdown
+    "57P03": Trouble.LOST,  # cannot_connect_now
+    "57P04": Trouble.LOST,  # database_dropped
+    "57P05": Trouble.LOST,  # idle_session_timeout
     "XX001": Trouble.CORRUPTED,  # data_corrupted
     "XX002": Trouble.CORRUPTED,  # index_corrupted
 }
 _POSTGRES_CLASSES = {
     "08": Trouble.LOST,  # connection exceptions
     "53": Trouble.UNAVAILABLE,  # insufficient resources: disk full, out of memory
-    "57": Trouble.LOST,  # operator intervention: shutdown, cannot connect now
 }
 
 
