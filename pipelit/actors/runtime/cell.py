@@ -1,0 +1,366 @@
+"""One actor: its mailbox, its turns, and what it started."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVarTuple, cast
+
+import trio
+
+from pipelit.actors.runtime.actor import Actor, Context
+from pipelit.actors.runtime.directory import Directory
+from pipelit.actors.runtime.envelope import Envelope, ExitNotice, Slot, Turn, current_turn
+from pipelit.actors.runtime.errors import (
+    ActorDied,
+    ActorError,
+    ActorRestarting,
+    MailboxFull,
+    NoReply,
+)
+from pipelit.actors.runtime.lifecycle import Cell
+from pipelit.actors.runtime.mailbox import Full, Mailbox, MailQueue
+from pipelit.actors.runtime.messages import Exit, ExitReason, Message
+from pipelit.actors.runtime.records import Detail
+from pipelit.actors.runtime.restart import Policy, Window
+
+if TYPE_CHECKING:
+    from pipelit.actors.runtime.ref import ActorRef
+
+Ts = TypeVarTuple("Ts")
+
+Mail: TypeAlias = Envelope | ExitNotice
+MAX_BURST = 64
+"""Turns without a checkpoint, so that a chatty mailbox starves nobody."""
+
+
+class MailCell(Cell):
+    """A cell with a mailbox that others can send to."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        parent: Cell,
+        name: str,
+        *,
+        kind: str,
+        policy: Policy,
+        window: Window,
+        mailbox: Mailbox,
+        detail: Detail,
+    ) -> None:
+        super().__init__(
+            directory, parent, name, kind=kind, policy=policy, window=window, detail=detail
+        )
+        self.mail: MailQueue[Mail] = MailQueue(mailbox, self._on_water)
+        self._closed_by: Exit | None = None
+
+    def deliver(self, envelope: Envelope) -> None:
+        """Take a message from outside, or say why not.
+
+        Raises:
+            MailboxFull: the policy is `REJECT` and there is no room.
+            ActorDied: *envelope* is an ask and the actor is stopping.
+        """
+        if self._closed_by is not None:
+            if envelope.slot is not None:
+                raise ActorDied(self.path, self._closed_by)
+            self.directory.dead_letter(self.path, envelope, "stopping")
+            return
+        try:
+            dropped = self.mail.put(envelope)
+        except Full:
+            raise MailboxFull(self.path, self.mail.capacity) from None
+        if isinstance(dropped, Envelope):
+            self.directory.dead_letter(self.path, dropped, "overflow")
+            if dropped.slot is not None:
+                dropped.slot.fail(MailboxFull(self.path, self.mail.capacity))
+
+    def close(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+        """Take nothing from others any more; those who wait in the queue hear it at once."""
+        self._closed_by = exit
+        for envelope in self.mail.take_all():
+            assert isinstance(envelope, Envelope)
+            if envelope.slot is None:
+                self.directory.dead_letter(self.path, envelope, "stopping")
+            else:
+                envelope.slot.fail(ActorDied(self.path, exit))
+        self.mail.wake()
+
+    def _on_water(self, is_high: bool) -> None:
+        self.emit(
+            "mailbox_high" if is_high else "mailbox_normal",
+            depth=self.mail.depth,
+            capacity=self.mail.capacity,
+        )
+
+
+class ActorCell(MailCell):
+    """One actor. One turn at a time, whatever its mail is."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        parent: Cell,
+        name: str,
+        start: Callable[[], Actor[Never]],
+        *,
+        kind: str,
+        policy: Policy,
+        window: Window,
+        mailbox: Mailbox,
+        detail: Detail,
+        idle_after: float | None = None,
+    ) -> None:
+        """Register an actor. *idle_after*: seconds, for a member of a family."""
+        super().__init__(
+            directory,
+            parent,
+            name,
+            kind=kind,
+            policy=policy,
+            window=window,
+            mailbox=mailbox,
+            detail=detail,
+        )
+        self.handling: str | None = None
+        self.handling_since = 0.0
+        self._start = start
+        self._idle_after = idle_after
+        self._reset()
+
+    def _reset(self) -> None:
+        self._actor: Actor[Never] | None = None
+        self._own: trio.Nursery | None = None
+        self._own_tasks = 0
+        self._current: Envelope | None = None
+        self._deferred: set[Slot] = set()
+        self._watched: set[str] = set()
+        self._drains = False
+        self._stops = False
+        self._is_idle = False
+        self._idle_since = 0.0
+
+    # One incarnation
+
+    async def live(self) -> None:
+        """Start the actor, let it turn, end its own tasks."""
+        self._enter(Turn(self.path, self.log_context))
+        self._actor = actor = self._start()
+        actor.ctx = Context(self)
+        async with trio.open_nursery() as own:
+            self._own = own
+            await actor.on_start()
+            self.came_up()
+            self._idle_since = trio.current_time()
+            await self._turns(actor)
+            own.cancel_scope.cancel()
+
+    async def release(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+        """Run `on_stop` of an actor that was made."""
+        if self._actor is not None:
+            self._enter(Turn(self.path, self.log_context))
+            await self._actor.on_stop(exit)
+
+    def over(self, exit: Exit, *, restarts: bool) -> None:  # noqa: A002 - the design's word
+        """Fail the asks in hand, forget watches, own posts and the instance."""
+        slots = list(self._deferred)
+        if self._current is not None and self._current.slot is not None:
+            slots.append(self._current.slot)
+        for slot in slots:
+            slot.fail(self._loss(exit, restarts=restarts))
+        for path in self._watched:
+            self.directory.unwatch(path, self)
+        self.mail.clear_system()
+        self.handling = None
+        self._reset()
+
+    def own_end(self) -> ExitReason:
+        """Return `passivated` for a member that was idle."""
+        return ExitReason.PASSIVATED if self._is_idle else ExitReason.NORMAL
+
+    def comes_again(self, exit: Exit) -> bool:  # noqa: A002 - the design's word
+        """Say whether mail came for a family member while it was ending by itself."""
+        by_itself = exit.reason in (ExitReason.PASSIVATED, ExitReason.NORMAL)
+        return self._idle_after is not None and by_itself and self.mail.depth > 0
+
+    def message_type(self) -> str | None:
+        """Return the type of the message in hand."""
+        return self.handling
+
+    # Turns
+
+    async def _turns(self, actor: Actor[Never]) -> None:
+        burst = 0
+        while not self._stops:
+            if self.stop_why is not None and not self._drains:
+                self._drains = True
+                self._enter(Turn(self.path, self.log_context))
+                await actor.on_drain()
+                continue
+            mail = self.mail.take()
+            if mail is not None:
+                await self._turn(actor, mail)
+                burst += 1
+                if burst < MAX_BURST:
+                    continue
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._wait_for_mail()
+            burst = 0
+
+    async def _turn(self, actor: Actor[Never], mail: Mail) -> None:
+        if isinstance(mail, ExitNotice):
+            mail = Envelope(mail.on_exit(mail.exit))
+        slot = mail.slot
+        if slot is not None and slot.abandoned:
+            self.directory.dead_letter(self.path, mail, "abandoned")
+            return
+        message = mail.message
+        name = type(message).__name__
+        asked_by = mail.sender if slot is not None else None
+        self._enter(
+            Turn(self.path, self.log_context, message_type=name, via=slot, asked_by=asked_by)
+        )
+        self._current = mail
+        self.handling = name
+        self.handling_since = trio.current_time()
+        if self.directory.faults is not None:
+            self.directory.faults.before_turn(self.path)
+        # The directory is untyped: that the message is of this protocol is the ref's promise.
+        await actor.receive(cast("Never", message))
+        self.handled += 1
+        self.handling = None
+        self._current = None
+        self._idle_since = trio.current_time()
+        if mail.slot is not None and mail.slot.open:
+            mail.slot.fail(NoReply(self.path, name))
+
+    async def _wait_for_mail(self) -> None:
+        """Wait for mail or a reason to look up; find out that the actor is idle."""
+        if self._idle_after is None or self.is_ending or self._own_tasks or self._deferred:
+            await self.mail.wait()
+            return
+        with trio.move_on_at(self._idle_since + self._idle_after) as scope:
+            await self.mail.wait()
+        if scope.cancelled_caught and not self.mail and not self.is_ending:
+            self._is_idle = self._stops = True
+
+    def _enter(self, turn: Turn) -> None:
+        current_turn.set(turn)
+
+    def _loss(self, exit: Exit, *, restarts: bool) -> ActorDied:  # noqa: A002
+        return (ActorRestarting if restarts else ActorDied)(self.path, exit)
+
+    # What its context asks for
+
+    def post(self, message: Message) -> None:
+        """Put a message of the actor's own into the system lane."""
+        self.mail.put_system(Envelope(message))
+
+    def stop_now(self) -> None:
+        """End after the running turn."""
+        self._stops = True
+        self.mail.wake()
+
+    def start_timer(self, seconds: float, message: Message) -> trio.CancelScope:
+        """Post *message* after so many seconds; return what cancels it."""
+        scope = trio.CancelScope()
+
+        async def fire() -> None:
+            with scope:
+                await trio.sleep(seconds)
+                self.post(message)
+
+        self._nursery().start_soon(fire)
+        return scope
+
+    def start_own_task(
+        self,
+        fn: Callable[[*Ts], Awaitable[object]],
+        args: tuple[*Ts],
+        name: str | None,
+    ) -> trio.CancelScope:
+        """Start an own task; return what cancels it."""
+        scope = trio.CancelScope()
+
+        async def own_task() -> None:
+            # Not a turn: an ask from here leaves the actor listening, so no cycle goes through it.
+            self._enter(Turn(self.path, self.log_context, holds=False))
+            try:
+                with scope:
+                    await fn(*args)
+            finally:
+                self._own_tasks -= 1
+                if self._own_tasks == 0:
+                    self.mail.wake()
+
+        self._nursery().start_soon(own_task, name=name or getattr(fn, "__qualname__", repr(fn)))
+        self._own_tasks += 1
+        return scope
+
+    def watch(self, ref: "ActorRef[Any]", on_exit: Callable[[Exit], Message]) -> None:
+        """Let the end of *ref* be a message of this actor, once, also if it is over already."""
+
+        def tell(exit: Exit) -> None:  # noqa: A002 - the design's word
+            self._watched.discard(ref.path)
+            self.mail.put_system(ExitNotice(on_exit, exit))
+
+        self._watched.add(ref.path)
+        if not self.directory.watch(ref.path, self, tell):
+            tell(ref.last_exit)
+
+    def unwatch(self, ref: "ActorRef[Any]") -> None:
+        """Forget the watch of *ref*."""
+        self._watched.discard(ref.path)
+        self.directory.unwatch(ref.path, self)
+
+    def reply(self, request: Message, value: object) -> None:
+        """Answer the request in hand; nobody hears it if it was told, not asked."""
+        slot = self._slot_of(request)
+        if slot is None:
+            return
+        faults = self.directory.faults
+        delay = 0.0 if faults is None else faults.reply_delay(self.path)
+        if delay:
+            self._send_later(self.defer(request), value, delay)
+        else:
+            slot.send(value)
+
+    def refuse(self, request: Message, error: Exception) -> None:
+        """Answer the request in hand by raising *error* at the asker."""
+        slot = self._slot_of(request)
+        if slot is not None:
+            slot.fail(error)
+
+    def defer(self, request: Message) -> Slot:
+        """Take the answer of the request in hand out of the turn."""
+        slot = self._slot_of(request)
+        if slot is None:
+            return Slot()
+        assert self._current is not None
+        self._current.slot = None
+        self._deferred.add(slot)
+        return slot
+
+    def settled_later(self, slot: Slot) -> None:
+        """Note that a deferred answer was given."""
+        self._deferred.discard(slot)
+        if not self._deferred:
+            self.mail.wake()
+
+    def _send_later(self, slot: Slot, value: object, delay: float) -> None:
+        async def send() -> None:
+            await trio.sleep(delay)
+            slot.send(value)
+            self.settled_later(slot)
+
+        self._nursery().start_soon(send)
+
+    def _slot_of(self, request: Message) -> Slot | None:
+        if self._current is None or self._current.message is not request:
+            name = type(request).__name__
+            raise ActorError(f"{self.path}: {name} is not the message of this turn; use defer")
+        return self._current.slot
+
+    def _nursery(self) -> trio.Nursery:
+        if self._own is None:
+            raise ActorError(f"{self.path}: no own tasks and timers outside an incarnation")
+        return self._own

@@ -1,0 +1,374 @@
+"""What actors, supervisors and families have in common: incarnations, how they end, what follows.
+
+`Cell.run` is the wrapper that supervision rests on: it reports every way of ending and raises
+nothing but what came from outside, so a crash never reaches the nursery that holds the siblings.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+import trio
+
+from pipelit.actors.runtime.directory import Directory
+from pipelit.actors.runtime.envelope import Envelope, LogContext
+from pipelit.actors.runtime.errors import RestartLimitExceeded
+from pipelit.actors.runtime.messages import ErrorInfo, Exit, ExitReason, describe_error
+from pipelit.actors.runtime.records import Detail, DetailValue, Source
+from pipelit.actors.runtime.restart import Directive, Policy, Restart, Verdict, Window, judge
+
+DEFAULT_GRACE = 5.0
+RELEASE_SECONDS = 2.0
+
+
+class State(StrEnum):
+    """Where a cell is in its life. Contract: operations.md §2, ActorInfo."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    STOPPING = "stopping"
+
+
+class Ended(NamedTuple):
+    """How one incarnation ended."""
+
+    exit: Exit
+    crash: Exception | None = None
+    passing: BaseException | None = None
+    """What is not the actor's own and must go on outwards: an outer cancellation, Ctrl-C."""
+
+
+class Cell(ABC):
+    """The runtime's record of one path in use; survives incarnations.
+
+    Invariant: from construction to `exit` it is the one cell of its path in the directory.
+    """
+
+    is_family = False
+    crash_reason = ExitReason.CRASHED
+
+    def __init__(
+        self,
+        directory: Directory,
+        parent: "Cell | None",
+        name: str,
+        *,
+        kind: str,
+        policy: Policy,
+        window: Window,
+        detail: Detail,
+    ) -> None:
+        self.directory = directory
+        self.parent = parent
+        self.path: str = "/" if parent is None else f"{parent.path.rstrip('/')}/{name}"
+        self.kind = kind
+        self.detail = detail
+        self.log_context: LogContext = {"actor": self.path, **detail}
+        self.policy = policy
+        self.state = State.STARTING
+        self.incarnation = 0
+        self.restarts = 0
+        self.started_at: datetime | None = None
+        self.last_error: ErrorInfo | None = None
+        self.handled = 0
+        self.settled = trio.Event()
+        """The cell was up once, or has ended."""
+        self.exit: Exit | None = None
+        self.failure: RestartLimitExceeded | None = None
+        """Set with `exit` if this end is its supervisor's end too."""
+        self.stop_why: str | None = None
+        self.cancel_why: str | None = None
+        self._gone = trio.Event()
+        self._window = window
+        self._scope = trio.CancelScope()
+        self._began = 0.0
+        self._failures = 0
+        self._delay = 0.0
+        self._in_window = 0
+        self._lives = False
+        directory.add(self)
+
+    @property
+    def is_ending(self) -> bool:
+        """Somebody asked for the end; it is final whatever the policy says."""
+        return self.stop_why is not None or self.cancel_why is not None
+
+    @property
+    def source(self) -> Source:
+        """Whom this cell's records are about."""
+        parent = None if self.parent is None else self.parent.path
+        return Source(self.path, self.kind, parent, self.incarnation, self.detail)
+
+    def emit(self, event: str, **detail: DetailValue) -> None:
+        """Record something about this cell that is neither an error nor an end."""
+        self.directory.bus.emit(event, self.source, detail)
+
+    # What subclasses are
+
+    @abstractmethod
+    async def live(self) -> None:
+        """Live one incarnation. Calls `came_up` once it is ready to serve."""
+
+    async def release(self, exit: Exit) -> None:  # noqa: A002, B027 - design's word; optional
+        """Let go of what the incarnation held. Shielded and bounded by the caller."""
+
+    def over(self, exit: Exit, *, restarts: bool) -> None:  # noqa: A002, B027 - as above
+        """Settle what the incarnation leaves behind. Sync: the end is visible all at once."""
+
+    def close(self, exit: Exit) -> None:  # noqa: A002, B027 - as above
+        """Take nothing from others any more; answer those who wait that the end is *exit*."""
+
+    def comes_again(self, exit: Exit) -> bool:  # noqa: A002
+        """Say whether there is work for another life at this path at once."""
+        return False
+
+    @abstractmethod
+    def deliver(self, envelope: Envelope) -> None:
+        """Take a message from outside."""
+
+    def summon(self, key: str) -> "Cell | None":
+        """Start the child *key* because somebody wants it. Families can."""
+        return None
+
+    def child_changed(self) -> None:  # noqa: B027 - only parents care
+        """Hear that a child came up."""
+
+    def child_gone(self, child: "Cell") -> None:  # noqa: B027 - only parents care
+        """Hear that *child* has ended for good."""
+
+    # What others may ask
+
+    def request_stop(self, why: str) -> None:
+        """Begin the ordered end: drain, at most `grace` seconds, then cancellation."""
+        if self.exit is not None or self.is_ending:
+            return
+        self.stop_why = why
+        if self.state is State.RESTARTING:
+            self._scope.cancel(reason=why)
+        else:
+            self._scope.deadline = trio.current_time() + self.policy.grace
+            self.directory.stuck.expect_end(self, self._scope.deadline)
+        self.state = State.STOPPING
+        self.close(Exit(ExitReason.SHUTDOWN, why))
+
+    def cancel(self, why: str) -> None:
+        """Cancel the running incarnation; there will be no other."""
+        if self.exit is not None or self.cancel_why is not None:
+            return
+        self.cancel_why = why
+        self.state = State.STOPPING
+        self._scope.cancel(reason=why)
+        self.directory.stuck.expect_end(self, trio.current_time())
+        self.close(Exit(ExitReason.CANCELLED, why))
+
+    async def wait_gone(self) -> Exit:
+        """Wait until the cell has ended."""
+        await self._gone.wait()
+        assert self.exit is not None
+        return self.exit
+
+    # One life after the other
+
+    async def run(self) -> None:
+        """Live until the end. Raises only what came from outside."""
+        while True:
+            ended = await self._incarnation()
+            verdict = self._judge(ended)
+            self._record_end(ended, verdict)
+            restarts = verdict.next is Directive.RESTART
+            if restarts:
+                self.state = State.RESTARTING
+            self.over(ended.exit, restarts=restarts)
+            if not restarts and not self._begins_again(ended.exit):
+                break
+        if verdict.next is Directive.ESCALATE:
+            limit = self._window.limit
+            self.failure = RestartLimitExceeded(self.path, limit.restarts, limit.within)
+            self.failure.__cause__ = ended.crash
+        self.finish(ended.exit)
+        if ended.passing is not None:
+            raise ended.passing
+
+    @contextmanager
+    def lived_elsewhere(self) -> Iterator[None]:
+        """Live the one incarnation in the calling task. Raises what the block raises."""
+        crash: Exception | None = None
+        passing: BaseException | None = None
+        self._begin()
+        self.came_up()
+        try:
+            with self._scope:
+                yield
+        except BaseException as error:  # only looked at
+            crash, passing = split(error)
+            raise
+        finally:
+            ended = Ended(self._exit(crash, passing), crash, passing)
+            self._record_end(ended, Verdict(Directive.STOP))
+            self.over(ended.exit, restarts=False)
+            self.finish(ended.exit)
+
+    def came_up(self) -> None:
+        """Say that the incarnation is ready to serve."""
+        self.started_at = datetime.fromtimestamp(self.directory.wall(), UTC)
+        if self.incarnation == 1:
+            self.emit("actor_started", restart=self.policy.restart)
+        else:
+            self.emit(
+                "actor_restarted",
+                backoff_ms=round(self._delay * 1000),
+                restarts_in_window=self._in_window,
+            )
+        if not self.is_ending:
+            self.state = State.RUNNING
+        self.settled.set()
+        if self.parent is not None:
+            self.parent.child_changed()
+
+    def finish(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+        """Free the path and tell everybody. The last record has been emitted."""
+        self.exit = exit
+        self.state = State.STOPPING
+        self.directory.stuck.forget(self)
+        self.directory.remove(self, exit, final=exit.reason is not ExitReason.PASSIVATED)
+        self.close(exit)
+        self.settled.set()
+        self._gone.set()
+        if self.parent is not None:
+            self.parent.child_gone(self)
+
+    def finish_unstarted(self, why: str) -> None:
+        """End a cell whose turn to start never came."""
+        exit = Exit(ExitReason.SHUTDOWN, self.stop_why or why)  # noqa: A001 - the design's word
+        self._record_end(Ended(exit), Verdict(Directive.STOP))
+        self.finish(exit)
+
+    async def _incarnation(self) -> Ended:
+        crash: Exception | None = None
+        passing: BaseException | None = None
+        self._lives = False
+        self._scope = trio.CancelScope()
+        try:
+            if not self.is_ending:
+                with self._scope:
+                    if self.state is State.RESTARTING:
+                        await trio.sleep(self._delay)
+                    self._begin()
+                    await self.live()
+        except BaseException as error:  # noqa: BLE001 - recorded, or raised after the end
+            crash, passing = split(error)
+        exit = self._exit(crash, passing)  # noqa: A001 - the design's word
+        if self._lives:
+            try:
+                with trio.move_on_after(RELEASE_SECONDS, shield=True):
+                    await self.release(exit)
+            except BaseException as error:  # noqa: BLE001 - as above; neither error is lost
+                late_crash, late_passing = split(error)
+                crash, passing = join(crash, late_crash), passing or late_passing
+                exit = self._exit(crash, passing)  # noqa: A001 - the design's word
+        return Ended(exit, crash, passing)
+
+    def _begin(self) -> None:
+        self._lives = True
+        self.incarnation += 1
+        self._began = trio.current_time()
+
+    def _exit(self, crash: Exception | None, passing: BaseException | None) -> Exit:
+        if crash is not None:
+            return Exit(self.crash_reason, None, describe_error(crash))
+        if self.cancel_why is not None:
+            return Exit(ExitReason.CANCELLED, self.cancel_why)
+        if passing is not None:
+            is_cancel = isinstance(passing, trio.Cancelled | BaseExceptionGroup)
+            return Exit(ExitReason.CANCELLED if is_cancel else ExitReason.KILLED, "from outside")
+        if self.stop_why is not None:
+            was_killed = self._lives and self._scope.cancelled_caught
+            return Exit(ExitReason.KILLED if was_killed else ExitReason.SHUTDOWN, self.stop_why)
+        return Exit(self.own_end())
+
+    def own_end(self) -> ExitReason:
+        """Return how an incarnation ended that nobody asked to end."""
+        return ExitReason.NORMAL
+
+    def _judge(self, ended: Ended) -> Verdict:
+        if ended.passing is not None or self.is_ending:
+            return Verdict(Directive.STOP)
+        by_itself = ended.crash is None
+        if by_itself and (
+            self.policy.restart is not Restart.PERMANENT
+            or ended.exit.reason is ExitReason.PASSIVATED
+        ):
+            return Verdict(Directive.STOP)
+        directive = Directive.RESTART
+        if ended.crash is not None and self.policy.decide is not None:
+            directive = self.policy.decide(ended.crash)
+        now = trio.current_time()
+        verdict = judge(directive, self.policy.restart, self._window, now)
+        if verdict.next is Directive.RESTART:
+            healthy = self._lives and now - self._began >= self.policy.backoff.reset_after
+            self._failures = 1 if healthy else self._failures + 1
+            self._delay = self.policy.backoff.delay(self._failures, self.directory.rng)
+            self._in_window = verdict.in_window
+            self.restarts += 1
+        return verdict
+
+    def _record_end(self, ended: Ended, verdict: Verdict) -> None:
+        bus, exit = self.directory.bus, ended.exit  # noqa: A001 - the design's word
+        if ended.crash is not None:
+            self.last_error = exit.error
+            crashed = {"message_type": self.message_type(), "next": verdict.next}
+            bus.emit("actor_crashed", self.source, crashed, reason=exit.reason, error=exit.error)
+        if verdict.gave_up:
+            limit = self._window.limit
+            gave_up = {"max_restarts": limit.restarts, "window_s": limit.within}
+            bus.emit("actor_gave_up", self.source, gave_up, reason=exit.reason, error=exit.error)
+        elif ended.crash is None and verdict.next is Directive.STOP:
+            uptime = trio.current_time() - self._began if self._lives else 0.0
+            stopped: dict[str, DetailValue] = {
+                "uptime_ms": round(uptime * 1000),
+                "messages_handled": self.handled,
+            }
+            if exit.why is not None:
+                stopped["why"] = exit.why
+            bus.emit("actor_stopped", self.source, stopped, reason=exit.reason)
+
+    def message_type(self) -> str | None:
+        """Return the type of the message in hand."""
+        return None
+
+    def _begins_again(self, exit: Exit) -> bool:  # noqa: A002 - the design's word
+        if self.is_ending or not self.comes_again(exit):
+            return False
+        if exit.reason is not ExitReason.PASSIVATED:
+            self.directory.tell_watchers(self.path, exit)
+        self.state = State.STARTING
+        self.incarnation = 0
+        self.handled = 0
+        return True
+
+
+def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
+    """Separate what an actor did wrong from what came from outside; unwrap groups of one."""
+    if isinstance(error, BaseExceptionGroup):
+        own, outside = error.split(Exception)
+        return (None if own is None else _unwrap(own)), outside
+    if isinstance(error, Exception):
+        return error, None
+    return None, error
+
+
+def join(first: Exception | None, second: Exception | None) -> Exception | None:
+    """Make one error of two, losing neither."""
+    if first is None or second is None:
+        return first or second
+    return ExceptionGroup("crashed, and again while releasing", [first, second])
+
+
+def _unwrap(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
