@@ -5,7 +5,17 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from pipelit.store.schema import credentials, nodes, workflows
 
@@ -47,7 +57,7 @@ def find_credential(conn: Connection, credential_id: int) -> CredentialRow | Non
     """Return the credential *credential_id*."""
     statement = select(*_COLUMNS).where(credentials.c.id == credential_id)
     row = conn.execute(statement).mappings().first()
-    return None if row is None else msgspec.convert(dict(row), CredentialRow)
+    return None if row is None else _build(row)
 
 
 def list_credentials(
@@ -57,7 +67,7 @@ def list_credentials(
     total = conn.scalar(select(func.count()).select_from(credentials)) or 0
     statement = select(*_COLUMNS).order_by(credentials.c.id).limit(limit).offset(offset)
     rows = conn.execute(statement).mappings()
-    return [msgspec.convert(dict(row), CredentialRow) for row in rows], total
+    return [_build(row) for row in rows], total
 
 
 def insert_credential(conn: Connection, new: NewCredential) -> int:
@@ -94,6 +104,10 @@ def delete_credentials(
         _touch_workflows_using(conn, doomed)
         conn.execute(delete(credentials).where(credentials.c.id.in_(doomed)))
     return doomed
+
+
+def _build(row: RowMapping) -> CredentialRow:
+    return CredentialRow(**{**row, "detail": StoredDetail(**row["detail"])})
 
 
 def _touch_workflows_using(conn: Connection, ids: Collection[int]) -> None:

@@ -1,0 +1,93 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelit.clock import Clock, Ids
+from pipelit.llm.types import ProviderSpec
+from pipelit.services.api_keys import KeyEvents
+from pipelit.services.auth import AuthService
+from pipelit.services.authenticator import Authenticator
+from pipelit.services.credentials import CredentialsService
+from pipelit.services.passwords import Passwords
+from pipelit.store import Store
+from pipelit.store.secrets import Secrets, new_key
+from tests.kit.store import migrated, store, store_url
+
+__all__ = ["migrated", "store", "store_url"]
+
+
+class HandClock(Clock):
+    """Wall time that moves only when a test moves it."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class FakeProviders:
+    """Stands for the outside: remembers what it was asked and answers what it was told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[ProviderSpec] = []
+        self.error = ""
+        self.models: list[str] = []
+
+    async def test(self, spec: ProviderSpec) -> str:
+        self.asked.append(spec)
+        return self.error
+
+    async def list(self, spec: ProviderSpec) -> list[str]:
+        self.asked.append(spec)
+        return self.models
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def events() -> KeyEvents:
+    return KeyEvents()
+
+
+@pytest.fixture
+def authenticator(store: Store, clock: HandClock, events: KeyEvents) -> Authenticator:
+    return Authenticator(store, clock, events)
+
+
+@pytest.fixture
+def auth(store: Store, clock: HandClock, events: KeyEvents, tmp_path: Path) -> AuthService:
+    return AuthService(
+        store,
+        clock,
+        Ids.seeded(1),
+        events,
+        workspaces_dir=tmp_path / "workspaces",
+        passwords=Passwords(cost=4),
+    )
+
+
+@pytest.fixture
+def secrets() -> Secrets:
+    return Secrets(new_key())
+
+
+@pytest.fixture
+def providers() -> FakeProviders:
+    return FakeProviders()
+
+
+@pytest.fixture
+def credentials(
+    store: Store, clock: HandClock, secrets: Secrets, providers: FakeProviders
+) -> CredentialsService:
+    return CredentialsService(
+        store, clock, secrets, test_provider=providers.test, list_models=providers.list
+    )
