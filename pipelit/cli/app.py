@@ -5,6 +5,7 @@ import click
 from pipelit import __version__
 from pipelit.cli.account import login, setup
 from pipelit.cli.chat import chat, run
+from pipelit.cli.demo import demo
 from pipelit.cli.executions import executions
 from pipelit.cli.serve import serve
 from pipelit.cli.workflow import workflow
@@ -16,5 +17,5 @@ def main() -> None:
     """Run LLM workflows as supervised actors: start the server, and talk to it."""
 
 
-for command in (serve, setup, login, workflow, chat, run, executions):
+for command in (serve, setup, login, workflow, chat, run, executions, demo):
     main.add_command(command)

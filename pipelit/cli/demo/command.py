@@ -1,0 +1,92 @@
+"""The `demo` command: play the story, or keep the stage open for the reader to play."""
+
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import trio
+
+from pipelit.cli.demo.graph import SLUG
+from pipelit.cli.demo.server import find_free_port
+from pipelit.cli.demo.stage import Stage, open_stage
+from pipelit.cli.demo.story import play
+from pipelit.cli.events import run_trio
+
+
+@click.command()
+@click.option("--serve", "keep", is_flag=True, help="Keep the server running and play yourself.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; with --serve 8000, else free.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the data here; else it is thrown away at the end.",
+)
+def demo(keep: bool, port: int | None, data_dir: Path | None) -> None:
+    """Watch a run, a cancel and a crash: real server, scripted model, no account, no network."""
+    chosen = port or (8000 if keep and port is None else find_free_port())
+    if data_dir is not None:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sys.exit(_stage(data_dir, chosen, keep=keep))
+    with tempfile.TemporaryDirectory(prefix="pipelit-demo-") as name:
+        code = _stage(Path(name), chosen, keep=keep)
+    sys.exit(code)
+
+
+def _stage(directory: Path, port: int, *, keep: bool) -> int:
+    """Set the stage and play on it; return the exit code."""
+    click.echo("Starting the server with a scripted model: no account, no network …", err=True)
+    absolute = directory.absolute()
+
+    async def main() -> int:
+        async with open_stage(absolute, port) as stage:
+            if keep:
+                return await _keep(stage, directory)
+            await play(stage)
+            return 0
+
+    try:
+        return run_trio(main)
+    except KeyboardInterrupt:
+        return 1
+
+
+async def _keep(stage: Stage, directory: Path) -> int:
+    """Wait for the server's end or for Ctrl-C; return the exit code."""
+    click.echo(_invitation(stage, directory))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_at_signal, nursery.cancel_scope)
+        code = await stage.server.wait()
+        click.echo(
+            f"The server ended (code {code}). Start it again with the same command: "
+            "what it was doing goes on.",
+            err=True,
+        )
+        nursery.cancel_scope.cancel("the server ended")
+        return 1
+    return 0
+
+
+async def _stop_at_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            click.echo("Stopping the server …", err=True)
+            scope.cancel("stopped by a signal")
+            return
+
+
+def _invitation(stage: Stage, directory: Path) -> str:
+    program = sys.argv[0] if not sys.argv[0].endswith(".py") else f"{sys.executable} -m pipelit"
+    return f"""
+Pipelit listens on {stage.server.url}, process {stage.server.pid}, data in {directory}.
+In another terminal:
+
+    export PIPELIT_DIR={directory}
+    {program} chat {SLUG} "What is 12*17?"
+    {program} chat {SLUG} "Please hang."            (then Ctrl-C: the run is cancelled)
+    {program} chat {SLUG} "Slowly: what is 3*4?"    (meanwhile, in a third terminal:)
+    kill -9 $(cat {directory}/server.pid)              (and start this command again)
+
+Ctrl-C stops the server.
+"""
