@@ -6,7 +6,7 @@ Contract: edges.md "Rules on create", engine.md §2.2, §2.3.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -14,17 +14,12 @@ from pipelit.engine import specs
 from pipelit.engine.definition import END, EdgeDef
 from pipelit.engine.specs.types import SLOT_TYPES, Port, TypeSpec
 
-EDGE_LABELS = (
-    "",
-    "llm",
-    "tool",
-    "memory",
-    "output_parser",
-    "loop_body",
-    "loop_return",
-    "skill",
-)
+EdgeLabel = Literal[
+    "", "llm", "tool", "memory", "output_parser", "loop_body", "loop_return", "skill"
+]
 """Every label an edge may carry, in the order error messages list them."""
+
+EDGE_LABELS: tuple[EdgeLabel, ...] = get_args(EdgeLabel)
 
 ALREADY_EXISTS = "Edge already exists."
 
