@@ -6,11 +6,11 @@ from typing import Any, Generic, TypeVar, cast
 
 import trio
 
-from pipelit.actors.runtime.cell import MailCell
 from pipelit.actors.runtime.directory import Directory
 from pipelit.actors.runtime.envelope import Envelope, Slot
 from pipelit.actors.runtime.errors import ActorDied, ActorError, InboxClosed
 from pipelit.actors.runtime.lifecycle import DEFAULT_GRACE
+from pipelit.actors.runtime.mail_cell import MailCell
 from pipelit.actors.runtime.mailbox import Mailbox
 from pipelit.actors.runtime.messages import Exit, Message, Request
 from pipelit.actors.runtime.parent import ParentCell

@@ -1,7 +1,7 @@
 """One actor: its mailbox, its turns, and what it started."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, Never, TypeVarTuple, cast
 
 import trio
 
@@ -12,11 +12,11 @@ from pipelit.actors.runtime.errors import (
     ActorDied,
     ActorError,
     ActorRestarting,
-    MailboxFull,
     NoReply,
 )
 from pipelit.actors.runtime.lifecycle import Cell
-from pipelit.actors.runtime.mailbox import Full, Mailbox, MailQueue
+from pipelit.actors.runtime.mail_cell import Mail, MailCell
+from pipelit.actors.runtime.mailbox import Mailbox
 from pipelit.actors.runtime.messages import Exit, ExitReason, Message
 from pipelit.actors.runtime.records import Detail
 from pipelit.actors.runtime.restart import Policy, Window
@@ -26,70 +26,8 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 
-Mail: TypeAlias = Envelope | ExitNotice
 MAX_BURST = 64
 """Turns without a checkpoint, so that a chatty mailbox starves nobody."""
-
-
-class MailCell(Cell):
-    """A cell with a mailbox that others can send to."""
-
-    def __init__(
-        self,
-        directory: Directory,
-        parent: Cell,
-        name: str,
-        *,
-        kind: str,
-        policy: Policy,
-        window: Window,
-        mailbox: Mailbox,
-        detail: Detail,
-    ) -> None:
-        super().__init__(
-            directory, parent, name, kind=kind, policy=policy, window=window, detail=detail
-        )
-        self.mail: MailQueue[Mail] = MailQueue(mailbox, self._on_water)
-        self._closed_by: Exit | None = None
-
-    def deliver(self, envelope: Envelope) -> None:
-        """Take a message from outside, or say why not.
-
-        Raises:
-            MailboxFull: the policy is `REJECT` and there is no room.
-            ActorDied: *envelope* is an ask and the actor is stopping.
-        """
-        if self._closed_by is not None:
-            if envelope.slot is not None:
-                raise ActorDied(self.path, self._closed_by)
-            self.directory.dead_letter(self.path, envelope, "stopping")
-            return
-        try:
-            dropped = self.mail.put(envelope)
-        except Full:
-            raise MailboxFull(self.path, self.mail.capacity) from None
-        if isinstance(dropped, Envelope):
-            self.directory.dead_letter(self.path, dropped, "overflow")
-            if dropped.slot is not None:
-                dropped.slot.fail(MailboxFull(self.path, self.mail.capacity))
-
-    def close(self, exit: Exit) -> None:  # noqa: A002 - the design's word
-        """Take nothing from others any more; those who wait in the queue hear it at once."""
-        self._closed_by = exit
-        for envelope in self.mail.take_all():
-            assert isinstance(envelope, Envelope)
-            if envelope.slot is None:
-                self.directory.dead_letter(self.path, envelope, "stopping")
-            else:
-                envelope.slot.fail(ActorDied(self.path, exit))
-        self.mail.wake()
-
-    def _on_water(self, is_high: bool) -> None:
-        self.emit(
-            "mailbox_high" if is_high else "mailbox_normal",
-            depth=self.mail.depth,
-            capacity=self.mail.capacity,
-        )
 
 
 class ActorCell(MailCell):
@@ -208,7 +146,7 @@ class ActorCell(MailCell):
 
     async def _turn(self, actor: Actor[Never], mail: Mail) -> None:
         if isinstance(mail, ExitNotice):
-            mail = Envelope(mail.on_exit(mail.exit))
+            mail = Envelope(mail.on_exit(mail.exit), incoming=False)
         slot = mail.slot
         if slot is not None and slot.abandoned:
             self.directory.dead_letter(self.path, mail, "abandoned")
@@ -229,7 +167,8 @@ class ActorCell(MailCell):
         self.handled += 1
         self.handling = None
         self._current = None
-        self._idle_since = trio.current_time()
+        if mail.incoming:
+            self._idle_since = trio.current_time()
         if mail.slot is not None and mail.slot.open:
             mail.slot.fail(NoReply(self.path, name))
 
@@ -253,7 +192,7 @@ class ActorCell(MailCell):
 
     def post(self, message: Message) -> None:
         """Put a message of the actor's own into the system lane."""
-        self.mail.put_system(Envelope(message))
+        self.mail.put_system(Envelope(message, incoming=False))
 
     def stop_now(self) -> None:
         """End after the running turn."""

@@ -124,10 +124,14 @@ current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 class Envelope:
     """A message in a mailbox."""
 
-    __slots__ = ("make", "message", "sender", "slot")
+    __slots__ = ("incoming", "message", "sender", "slot")
 
-    def __init__(self, message: Message, slot: Slot | None = None) -> None:
+    def __init__(
+        self, message: Message, slot: Slot | None = None, *, incoming: bool = True
+    ) -> None:
         self.message = message
+        self.incoming = incoming
+        """Somebody else sent it; only such messages keep a member of a family awake."""
         self.slot = slot
         self.sender = current_turn.get()
 

@@ -176,8 +176,8 @@ class Cell(ABC):
     async def run(self) -> None:
         """Live until the end. Raises only what came from outside."""
         while True:
-            ended = await self._incarnation()
-            verdict = self._judge(ended)
+            directive, ended = self._decide(await self._incarnation())
+            verdict = self._judge(directive, ended)
             self._record_end(ended, verdict)
             restarts = verdict.next is Directive.RESTART
             if restarts:
@@ -294,7 +294,17 @@ class Cell(ABC):
         """Return how an incarnation ended that nobody asked to end."""
         return ExitReason.NORMAL
 
-    def _judge(self, ended: Ended) -> Verdict:
+    def _decide(self, ended: Ended) -> tuple[Directive, Ended]:
+        decide = self.policy.decide
+        if ended.crash is None or decide is None:
+            return Directive.RESTART, ended
+        try:
+            return decide(ended.crash), ended
+        except Exception as error:  # noqa: BLE001 - becomes part of the crash it could not judge
+            crash = join(ended.crash, error)
+            return Directive.RESTART, Ended(self._exit(crash, None), crash, ended.passing)
+
+    def _judge(self, directive: Directive, ended: Ended) -> Verdict:
         if ended.passing is not None or self.is_ending:
             return Verdict(Directive.STOP)
         by_itself = ended.crash is None
@@ -303,9 +313,6 @@ class Cell(ABC):
             or ended.exit.reason is ExitReason.PASSIVATED
         ):
             return Verdict(Directive.STOP)
-        directive = Directive.RESTART
-        if ended.crash is not None and self.policy.decide is not None:
-            directive = self.policy.decide(ended.crash)
         now = trio.current_time()
         verdict = judge(directive, self.policy.restart, self._window, now)
         if verdict.next is Directive.RESTART:
@@ -365,7 +372,7 @@ def join(first: Exception | None, second: Exception | None) -> Exception | None:
     """Make one error of two, losing neither."""
     if first is None or second is None:
         return first or second
-    return ExceptionGroup("crashed, and again while releasing", [first, second])
+    return ExceptionGroup("crashed, and failed once more in dealing with it", [first, second])
 
 
 def _unwrap(error: Exception) -> Exception:

@@ -78,6 +78,13 @@ def describe_error(error: BaseException) -> ErrorInfo:
     ).format()
     return ErrorInfo(
         type=type(error).__name__,
-        message=str(error)[:_MAX_MESSAGE_CHARS],
+        message=_text_of(error)[:_MAX_MESSAGE_CHARS],
         traceback="".join(lines)[:_MAX_TRACEBACK_CHARS],
     )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error without words is still an error, and is recorded
+        return "(its text cannot be had)"

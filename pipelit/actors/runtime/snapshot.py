@@ -6,8 +6,9 @@ from datetime import datetime
 import msgspec
 import trio
 
-from pipelit.actors.runtime.cell import ActorCell, MailCell
+from pipelit.actors.runtime.cell import ActorCell
 from pipelit.actors.runtime.lifecycle import Cell, State
+from pipelit.actors.runtime.mail_cell import MailCell
 from pipelit.actors.runtime.messages import ErrorInfo
 from pipelit.actors.runtime.parent import ParentCell
 from pipelit.actors.runtime.records import Detail

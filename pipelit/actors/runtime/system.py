@@ -42,19 +42,20 @@ class System:
     ) -> None:
         self._bus = RecordBus(wall=wall, ring=ring, sinks=sinks)
         self._stuck = StuckWatch()
-        self._directory = Directory(
+        self.directory = Directory(
             self, self._bus, wall=wall, rng=rng, stuck=self._stuck, faults=faults
         )
-        self._root = SupervisorCell(self._directory, None, root)
-        self._loop = None if perf is None else LoopWatch(self._directory, perf)
+        """Who is where; the runtime's own."""
+        self._root = SupervisorCell(self.directory, None, root)
+        self._loop = None if perf is None else LoopWatch(self.directory, perf)
 
     def ref(self, path: str) -> ActorRef[Any]:
         """Return a ref to *path*, whether or not somebody lives there."""
-        return ActorRef(self._directory, path, self._directory.find(path))
+        return ActorRef(self.directory, path, self.directory.find(path))
 
     def family(self, path: str) -> Family[Any]:
         """Return the family at *path*."""
-        return Family(self._directory, path)
+        return Family(self.directory, path)
 
     @overload
     def start_child(self, parent_path: str, spec: ChildSpec[M]) -> ActorRef[M]: ...
@@ -68,11 +69,33 @@ class System:
             ActorExists: somebody lives at the path.
             ActorDied: there is no such supervisor, or it is stopping.
         """
-        parent = self._directory.find(parent_path)
+        parent = self.directory.find(parent_path)
         if not isinstance(parent, SupervisorCell):
             raise ActorDied(parent_path)
         child = parent.add(spec)
-        return ActorRef(self._directory, child.path, child)
+        return ActorRef(self.directory, child.path, child)
+
+    @overload
+    def attach(
+        self,
+        parent_path: str,
+        id: str,
+        *,
+        kind: str,
+        protocol: type[M],
+        mailbox: Mailbox = ...,
+        detail: Detail | None = ...,
+    ) -> AbstractAsyncContextManager[Inbox[M]]: ...
+    @overload
+    def attach(
+        self,
+        parent_path: str,
+        id: str,
+        *,
+        kind: str,
+        mailbox: Mailbox = ...,
+        detail: Detail | None = ...,
+    ) -> AbstractAsyncContextManager[Inbox[Message]]: ...
 
     def attach(
         self,
@@ -80,10 +103,10 @@ class System:
         id: str,  # noqa: A002 - as in the specs
         *,
         kind: str,
-        protocol: type[M] | None = None,
+        protocol: type[Message] = Message,
         mailbox: Mailbox = Mailbox(),  # noqa: B008 - frozen
         detail: Detail | None = None,
-    ) -> AbstractAsyncContextManager[Inbox[M]]:
+    ) -> AbstractAsyncContextManager[Inbox[Any]]:
         """Give the calling task a mailbox and a place in the tree for the length of the block.
 
         The task stays whose it is. Cancelling the ref cancels the block; stopping it makes
@@ -95,7 +118,7 @@ class System:
         """
         check_id(id)
         return attach(
-            self._directory, parent_path, id, kind=kind, mailbox=mailbox, detail=detail or {}
+            self.directory, parent_path, id, kind=kind, mailbox=mailbox, detail=detail or {}
         )
 
     def subscribe(
@@ -137,7 +160,7 @@ class System:
 
     def snapshot(self, path: str = "/") -> ActorInfo | None:
         """Describe the actor at *path* and everything below; `None` if nobody lives there."""
-        cell = self._directory.find(path) if path != "/" else self._root
+        cell = self.directory.find(path) if path != "/" else self._root
         return None if cell is None else take_snapshot(cell)
 
     def loop_lag(self, share: float = 0.99) -> float:
@@ -219,6 +242,9 @@ async def open_system(
                 finally:
                     await system.stop("closed")
     except BaseExceptionGroup as group:
+        if system.failure is not None:
+            errors = [system.failure, *group.exceptions]
+            raise BaseExceptionGroup("the root gave up, and more went wrong", errors) from None
         if len(group.exceptions) == 1:  # the block's own error, without our nursery around it
             raise group.exceptions[0] from None
         raise
