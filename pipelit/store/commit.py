@@ -57,7 +57,7 @@ class Committer:
                         continue
                     case Trouble.CORRUPTED:
                         raise StoreCorrupted(f"the database is damaged: {error.orig}") from error
-                    case Trouble.UNAVAILABLE:
+                    case Trouble.UNAVAILABLE | Trouble.READ_ONLY:
                         raise StorageUnavailable from error
                     case None:
                         # It refuses the transaction as such: no unit can be singled out.

@@ -130,7 +130,8 @@ def _prepare_postgres(engine: Engine, purpose: Purpose) -> None:
 class Trouble(enum.Enum):
     """What a database error says about the database itself, as opposed to the statement."""
 
-    UNAVAILABLE = "unavailable"  # full, read-only, locked: the same later may work
+    UNAVAILABLE = "unavailable"  # full, locked: the same later may work
+    READ_ONLY = "read only"  # on a writing connection like unavailable; a query must not write
     TRANSIENT = "transient"  # deadlock: the same at once will probably work
     LOST = "lost"  # the connection is gone
     CORRUPTED = "corrupted"
@@ -139,7 +140,7 @@ class Trouble(enum.Enum):
 _SQLITE_TROUBLE = {
     sqlite3.SQLITE_BUSY: Trouble.UNAVAILABLE,
     sqlite3.SQLITE_LOCKED: Trouble.UNAVAILABLE,
-    sqlite3.SQLITE_READONLY: Trouble.UNAVAILABLE,
+    sqlite3.SQLITE_READONLY: Trouble.READ_ONLY,
     sqlite3.SQLITE_IOERR: Trouble.UNAVAILABLE,
     sqlite3.SQLITE_FULL: Trouble.UNAVAILABLE,
     sqlite3.SQLITE_CANTOPEN: Trouble.UNAVAILABLE,
@@ -148,7 +149,7 @@ _SQLITE_TROUBLE = {
 }
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _POSTGRES_TROUBLE = {
-    "25006": Trouble.UNAVAILABLE,  # read_only_sql_transaction: a standby
+    "25006": Trouble.READ_ONLY,  # read_only_sql_transaction: a standby
     "40001": Trouble.TRANSIENT,  # serialization_failure
     "40P01": Trouble.TRANSIENT,  # deadlock_detected
     "55P03": Trouble.UNAVAILABLE,  # lock_not_available

@@ -1,4 +1,7 @@
-"""One server per SQLite file: a lock the operating system releases with the process."""
+"""Who may start: one server per SQLite file; on PostgreSQL one after the other.
+
+Both locks end with the process that holds them, however it ends.
+"""
 
 import fcntl
 import os
@@ -6,7 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import Engine, text
+
 from pipelit.store.errors import StartError
+
+_START_LOCK = 0x70697065  # any constant; names the lock among PostgreSQL's advisory locks
 
 
 @contextmanager
@@ -36,3 +43,21 @@ def database_lock(database: Path) -> Iterator[None]:
     finally:
         # The file stays: removing it would let two processes lock two files of one name.
         os.close(descriptor)
+
+
+@contextmanager
+def start_lock(engine: Engine) -> Iterator[None]:
+    """Let servers that start together on one PostgreSQL check, migrate and register in turn.
+
+    Waits as long as another server's start takes. On SQLite `database_lock` says it all.
+
+    Args:
+        engine: with a connection to spare for the lock.
+    """
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _START_LOCK})
+        yield
+        connection.execute(text("SELECT pg_advisory_unlock(:id)"), {"id": _START_LOCK})

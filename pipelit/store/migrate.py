@@ -9,12 +9,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from pipelit.store.errors import StartError
 
 SCRIPTS = Path(__file__).with_name("migrations")
-_POSTGRES_LOCK = 0x70697065  # any constant: servers that start together migrate one by one
 
 
 class Migrations:
@@ -48,15 +47,13 @@ class Migrations:
     def upgrade(self, engine: Engine) -> None:
         """Run what is due in one transaction; an error leaves the database as it was.
 
+        The caller holds the lock that keeps other servers from doing the same.
+
         Raises:
             StartError: a revision fails or leaves references that point nowhere.
         """
         try:
             with engine.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(
-                        text("SELECT pg_advisory_xact_lock(:id)"), {"id": _POSTGRES_LOCK}
-                    )
                 self._config.attributes["connection"] = connection
                 command.upgrade(self._config, "head")
                 if connection.dialect.name == "sqlite":

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipelit.store.database import Purpose, open_engine, parse_database_url, sqlite_path
 from pipelit.store.errors import StartError
-from pipelit.store.lock import database_lock
+from pipelit.store.lock import database_lock, start_lock
 from pipelit.store.migrate import Migrations, back_up
 from pipelit.store.queries import meta, servers
 from pipelit.store.secrets import KEY_FILE, Secrets, find_secrets
@@ -95,12 +95,13 @@ def _start(
     try:
         if database is not None:
             held.enter_context(database_lock(database))
-        engine = open_engine(url, Purpose.MIGRATE)
+        engine = open_engine(url, Purpose.MIGRATE, size=2)
         try:
-            secrets = _prepare(engine, config, database, say, migrations)
-            node_id = _node_id(config)
-            with engine.begin() as connection:
-                epoch = _register(connection, secrets, node_id)
+            with start_lock(engine):
+                secrets = _prepare(engine, config, database, say, migrations)
+                node_id = _node_id(config)
+                with engine.begin() as connection:
+                    epoch = _register(connection, secrets, node_id)
         finally:
             engine.dispose()
     except (DBAPIError, OSError) as error:

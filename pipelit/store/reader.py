@@ -74,7 +74,7 @@ class _Call(Generic[T]):
                 return self._attempt()
         except DBAPIError as error:
             match diagnose(error):
-                case None:
+                case None | Trouble.READ_ONLY:
                     raise
                 case Trouble.CORRUPTED:
                     raise StoreCorrupted(f"the database is damaged: {error.orig}") from error

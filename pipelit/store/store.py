@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError
 
 from pipelit.store.commit import Committer, Unit
 from pipelit.store.database import Purpose, open_engine
@@ -101,7 +102,7 @@ class Store:
             return False
         try:
             await self.read(lambda connection: connection.scalar(text("SELECT 1")))
-        except StoreError:
+        except (StoreError, DBAPIError):
             return False
         return True
 
