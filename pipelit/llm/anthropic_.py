@@ -29,6 +29,7 @@ from pipelit.llm.types import (
 )
 
 ANTHROPIC_URL = "https://api.anthropic.com"
+API_VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 4096
 
 _NATIVE_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -48,7 +49,12 @@ class AnthropicDialect:
     """The provider type `anthropic`, at home or imitated."""
 
     def connect(self, spec: ProviderSpec, http: httpx2.AsyncClient) -> Connection:
-        """Build the SDK's client; nothing of it is left to the server's environment."""
+        """Build the SDK's client; nothing of it is left to the server's environment.
+
+        The API version is ours to say: with the one the SDK would send, Anthropic refuses the
+        sampling parameters of the contract. The key goes where that version wants it and where
+        every imitation looks for it.
+        """
         import anthropic  # a second and 60 MB, paid by the first call
 
         client = anthropic.AsyncAnthropic(
@@ -58,9 +64,12 @@ class AnthropicDialect:
             max_retries=min(max(spec.max_retries, 0), MAX_RETRIES),
             http_client=http,
         )
-        headers: dict[str, Any] = custom_headers(spec)
-        if not spec.api_key:
-            headers |= {"Authorization": anthropic.Omit(), "X-Api-Key": anthropic.Omit()}
+        headers: dict[str, Any] = {
+            "anthropic-version": API_VERSION,
+            **custom_headers(spec),
+            "Authorization": anthropic.Omit(),
+            "X-Api-Key": spec.api_key or anthropic.Omit(),
+        }
 
         async def send(body: dict[str, Any]) -> httpx2.Response:
             answer: Any = await client.post(

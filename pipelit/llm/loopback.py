@@ -5,7 +5,6 @@ For the demo, the tutorial and tests. It is no web framework and not meant for t
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from http import HTTPStatus
 from typing import TypeAlias
 
 import h11
@@ -70,8 +69,7 @@ class Exchange:
     ) -> None:
         """Send the head of an answer whose body follows in pieces."""
         lines = [("content-type", content_type), *(headers or {}).items()]
-        reason = HTTPStatus(status).phrase.encode()
-        await self._send(h11.Response(status_code=status, headers=lines, reason=reason))
+        await self._send(h11.Response(status_code=status, headers=lines))
 
     async def send(self, data: bytes) -> None:
         """Send a piece of the body."""

@@ -5,6 +5,7 @@ Contract: engine.md §21.1, §21.2.
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx2
 import msgspec
@@ -25,6 +26,8 @@ class ProviderCache:
     """
 
     def __init__(self, http: httpx2.AsyncClient, *, max_clients: int = MAX_CLIENTS) -> None:
+        # One user's provider must not hand a cookie to another user's credential.
+        http.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         self._http = http
         self._max_clients = max_clients
         self._clients: OrderedDict[bytes, Provider] = OrderedDict()

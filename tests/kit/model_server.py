@@ -96,7 +96,7 @@ class ModelServer:
         self.address = address
         self.url = f"{address}/v1"
         self.models: Any = {"data": [{"id": model} for model in models]}
-        self.models_status = 200
+        self.models_status = 200  # 0: never answer
         self.requests: list[Request] = []
         self._client_ports: set[int] = set()
         self._calls_in, self._calls = trio.open_memory_channel[ModelCall](1000)
@@ -120,7 +120,9 @@ class ModelServer:
         self.requests.append(exchange.request)
         self._client_ports.add(exchange.client_port)
         if exchange.request.method == "GET":
-            body = json.dumps(self.models).encode()
+            if not self.models_status:
+                await trio.sleep_forever()
+            body = b"" if self.models_status == 204 else json.dumps(self.models).encode()
             await exchange.respond(self.models_status, body, headers={"location": "/elsewhere"})
             return
         call = ModelCall(exchange)

@@ -47,6 +47,8 @@ async def test_a_request_is_written_as_alternating_turns(
 
     assert call.path == "/v1/messages"
     assert call.headers["x-api-key"] == "sk-demo-0123456789abcdef"
+    assert call.headers["anthropic-version"] == "2023-06-01"
+    assert "authorization" not in call.headers
     assert call.body == {
         "model": "demo-1",
         "max_tokens": 4096,
