@@ -79,11 +79,13 @@ async def serving(
     *args: object,
     grace: float = 1.0,
     user_timeout: float = 30.0,
+    stopping: trio.Event | None = None,
     adjust: Callable[[WebApp], object] = lambda app: app,
     **kwargs: object,
 ) -> AsyncIterator[Running]:
     """Run a server around test routes; arguments are those of `make_app`."""
-    stopping, stopped, observed = trio.Event(), trio.Event(), []
+    stopping = trio.Event() if stopping is None else stopping
+    stopped, observed = trio.Event(), []
     app = adjust(make_app(*args, stopping=stopping, observed=observed, **kwargs))
 
     async def run(task_status: trio.TaskStatus[Address]) -> None:
