@@ -13,7 +13,7 @@ import msgspec
 from pipelit.clock import Clock, Ids
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.messages import ChatMessage
-from pipelit.engine.outcome import Outcome, Report
+from pipelit.engine.outcome import Outcome, Report, Usage
 from pipelit.errors import PipelitError
 from pipelit.llm.types import ToolSpec
 from pipelit.net.http import HttpClient
@@ -74,6 +74,10 @@ class RunPort(Protocol):
     @property
     def progress(self) -> Any:
         """What an earlier attempt or server saved; None at first."""
+
+    @property
+    def recorded(self) -> Usage:
+        """What earlier attempts of this activation used: their log rows have it already."""
 
     def alive(self) -> None:
         """A sign of life: moves the inactivity deadline."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select
 
 from pipelit.store.queries import threads
 from pipelit.store.schema import (
@@ -322,6 +322,21 @@ def session_queue(conn: Connection, thread_id: str) -> list[str]:
 def username(conn: Connection, user_id: int) -> str:
     """Return a user's name; empty if the user is gone."""
     return conn.scalar(select(users.c.username).where(users.c.id == user_id)) or ""
+
+
+def workflow_audience(
+    conn: Connection, slug: str, workflow_id: int | None
+) -> tuple[int, bool] | None:
+    """Return the owner of a workflow and whether it is public.
+
+    By id when one is given, deleted workflows included; else the living one of that slug.
+    """
+    by_slug = and_(workflows.c.slug == slug, workflows.c.deleted_at.is_(None))
+    wanted = by_slug if workflow_id is None else workflows.c.id == workflow_id
+    row = conn.execute(
+        select(workflows.c.owner_id, workflows.c.is_public).where(wanted)
+    ).one_or_none()
+    return None if row is None else (row.owner_id, row.is_public)
 
 
 def _joined(*columns: Any) -> Select[Any]:

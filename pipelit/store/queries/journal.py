@@ -235,6 +235,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     active_us: int
     created_at: datetime
     started_at: datetime | None
+    last_seq: int
     records: tuple[Any, ...]
     checkpoints: dict[str, Any]
 
@@ -312,20 +313,54 @@ def release_all(conn: Connection, owner: Owner) -> None:
     )
 
 
+def end_directly(
+    conn: Connection, execution_id: str, end: End, event: EventDraft, *, now: datetime
+) -> StoredEvent | None:
+    """End an execution that no actor runs, with its terminal event; None if it has ended.
+
+    For executions that never ran, and those whose actor cannot be brought up to end them.
+    """
+    last_seq = conn.scalar(
+        update(executions)
+        .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
+        .values(
+            **msgspec.structs.asdict(end),
+            completed_at=now,
+            last_activity_at=now,
+            last_seq=executions.c.last_seq + 1,
+            owner=None,
+            epoch=None,
+        )
+        .returning(executions.c.last_seq)
+    )
+    if last_seq is None:
+        return None
+    stored = StoredEvent(last_seq, event.type, now.timestamp(), event.data)
+    _insert(conn, execution_events, execution_id, (stored,))
+    conn.execute(delete(run_checkpoints).where(run_checkpoints.c.execution_id == execution_id))
+    return stored
+
+
 class Orphan(msgspec.Struct, frozen=True):
     """An execution without a live owner. `crashed`: its owner did not release it."""
 
     id: str
+    created_seq: int
     status: str
     thread_id: str
     serial: bool
-    recovery_count: int
     crashed: bool
     last_activity_at: datetime
 
 
-def find_orphans(conn: Connection, owner: Owner, *, now: datetime, limit: int) -> list[Orphan]:
-    """Return executions to take up, oldest first: no owner, or one whose lease has run out.
+def find_orphans(
+    conn: Connection, owner: Owner, *, now: datetime, after: int, limit: int
+) -> list[Orphan]:
+    """Return a page of executions to take up: without an owner, or whose owner's lease ran out.
+
+    Args:
+        owner: who asks.
+        after: the last `created_seq` of the page before; 0 for the first.
 
     On SQLite every other epoch is dead by definition: the file has one server.
     """
@@ -336,18 +371,33 @@ def find_orphans(conn: Connection, owner: Owner, *, now: datetime, limit: int) -
     rows = conn.execute(
         select(
             executions.c.id,
+            executions.c.created_seq,
             executions.c.status,
             executions.c.thread_id,
             executions.c.serial,
-            executions.c.recovery_count,
             executions.c.owner.is_not(None).label("crashed"),
             executions.c.last_activity_at,
         )
-        .where(executions.c.status.in_(("pending", "running")), dead)
+        .where(
+            executions.c.status.in_(("pending", "running")),
+            executions.c.created_seq > after,
+            dead,
+        )
         .order_by(executions.c.created_seq)
         .limit(limit)
     )
     return [Orphan(*row) for row in rows]
+
+
+def owned(conn: Connection, owner: Owner) -> set[str]:
+    """Return the executions that *owner* is to run."""
+    return set(
+        conn.scalars(
+            select(executions.c.id).where(
+                executions.c.owner == owner.node_id, executions.c.epoch == owner.epoch
+            )
+        )
+    )
 
 
 def _has_lease(now: datetime) -> ColumnElement[bool]:

@@ -1,0 +1,246 @@
+"""Channels and readers: every event passes here once and reaches whoever may see it.
+
+The hub never waits for a socket: delivering is a call that appends to a bounded outbox. Rights are
+judged for each event at delivery. Events of executions arrive with their audience; for canvas
+events the workflow's owner is looked up first, in one own task, so that their order stays.
+
+Contract: websocket.md.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+import trio
+
+from pipelit.actors.runtime import Actor, ActorError, ActorRef, Message
+from pipelit.clock import Clock
+from pipelit.store import Store
+from pipelit.store.queries.executions import workflow_audience
+
+MAX_CANVAS_WAITING = 10_000
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class Audience(msgspec.Struct, frozen=True):
+    """Whom an execution's events are for."""
+
+    workflow_id: int
+    workflow_slug: str
+    owner_id: int
+    user_id: int | None
+
+
+class Announcement(Message, frozen=True):
+    """An event of an execution, after its commit. `seq` None: live only."""
+
+    execution_id: str
+    audience: Audience
+    type: str
+    data: dict[str, Any]
+    seq: int | None = None
+    timestamp: float | None = None
+
+
+class Canvas(Message, frozen=True):
+    """An event that is not an execution's: of a workflow's canvas or of an epic."""
+
+    channel: str
+    type: str
+    data: dict[str, Any]
+
+
+class CanvasReady(Message, frozen=True):
+    """A canvas event whose workflow's owner is known; `owner_id` None: nobody may see it."""
+
+    event: Canvas
+    owner_id: int | None
+    is_public: bool
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """One copy of an event, encoded once for all who read it."""
+
+    channel: str
+    type: str
+    seq: int | None
+    json: bytes
+
+
+class Reader(Protocol):
+    """Who reads, as far as rights go."""
+
+    @property
+    def user_id(self) -> int:
+        """The reader's user."""
+
+    @property
+    def acts_for(self) -> int | None:
+        """The user an agent user stands for."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Sees everything."""
+
+
+HubMessage: TypeAlias = Announcement | Canvas | CanvasReady
+
+
+class Subscription:
+    """One reader's channels. Owned by the hub's board."""
+
+    def __init__(self, reader: Reader, deliver: Callable[[Copy], None]) -> None:
+        self.reader = reader
+        self.deliver = deliver
+        self.channels: set[str] = set()
+
+    def may_see(self, *people: int | None) -> bool:
+        """Whether the reader is an admin or one of *people*, or acts for one."""
+        reader = self.reader
+        return reader.is_admin or bool({reader.user_id, reader.acts_for} - {None} & set(people))
+
+
+class Board:
+    """Who reads which channel. Survives restarts of the hub's actor; one thread, no waiting."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, dict[Subscription, None]] = {}
+
+    def subscribe(self, subscription: Subscription, channel: str) -> None:
+        """Deliver events of *channel* from now on."""
+        subscription.channels.add(channel)
+        self._readers.setdefault(channel, {})[subscription] = None
+
+    def unsubscribe(self, subscription: Subscription, channel: str) -> None:
+        """Deliver nothing of *channel* any more."""
+        subscription.channels.discard(channel)
+        readers = self._readers.get(channel, {})
+        readers.pop(subscription, None)
+        if not readers:
+            self._readers.pop(channel, None)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Forget a reader."""
+        for channel in tuple(subscription.channels):
+            self.unsubscribe(subscription, channel)
+
+    def readers(self, channel: str) -> tuple[Subscription, ...]:
+        """Return who reads *channel* now."""
+        return tuple(self._readers.get(channel, ()))
+
+
+class Hub(Actor[HubMessage]):
+    """Delivers. Its mailbox is large and refuses when full: a reader then sees a jump of `seq`."""
+
+    def __init__(self, board: Board, store: Store, clock: Clock) -> None:
+        self._board = board
+        self._store = store
+        self._clock = clock
+        self._canvas: deque[Canvas] = deque()
+        self._canvas_arrived = trio.Event()
+
+    async def on_start(self) -> None:
+        """Start the look-up of canvas events."""
+        self.ctx.start_soon(self._look_up, name="canvas")
+
+    async def receive(self, message: HubMessage) -> None:
+        """Deliver an event, or send it through the look-up first."""
+        match message:
+            case Announcement():
+                self._announce(message)
+            case Canvas():
+                if not self._board.readers(message.channel):
+                    return
+                if len(self._canvas) < MAX_CANVAS_WAITING:
+                    self._canvas.append(message)
+                    self._canvas_arrived.set()
+            case CanvasReady(event=event, owner_id=owner_id, is_public=is_public):
+                copy = self._copy(event.channel, event.type, event.data)
+                for reader in self._board.readers(event.channel):
+                    if owner_id is not None and (is_public or reader.may_see(owner_id)):
+                        reader.deliver(copy)
+
+    def _announce(self, said: Announcement) -> None:
+        channels = [f"execution:{said.execution_id}"]
+        if said.type != "chat_delta":
+            channels.append(f"workflow:{said.audience.workflow_slug}")
+        for channel in channels:
+            readers = self._board.readers(channel)
+            if not readers:
+                continue
+            copy = self._copy(
+                channel,
+                said.type,
+                said.data,
+                seq=said.seq,
+                timestamp=said.timestamp,
+                execution_id=said.execution_id,
+            )
+            for reader in readers:
+                if reader.may_see(said.audience.owner_id, said.audience.user_id):
+                    reader.deliver(copy)
+
+    def _copy(self, channel: str, kind: str, data: Mapping[str, Any], **known: Any) -> Copy:
+        timestamp = known.pop("timestamp", None) or self._clock.now().timestamp()
+        return envelope(channel, kind, timestamp, data, **known)
+
+    async def _look_up(self) -> None:
+        while True:
+            while not self._canvas:
+                self._canvas_arrived = trio.Event()
+                await self._canvas_arrived.wait()
+            event = self._canvas.popleft()
+            owner_id, is_public = await self._rights(event)
+            self.ctx.post(CanvasReady(event, owner_id, is_public))
+
+    async def _rights(self, event: Canvas) -> tuple[int | None, bool]:
+        kind, _, name = event.channel.partition(":")
+        if kind == "epic":  # shared by every user (README.md §9)
+            return 0, True
+        # After a rename or a deletion only the id in the event still names the workflow.
+        workflow_id = event.data["id"] if event.type.startswith("workflow_") else None
+        found = await self._store.read(lambda conn: workflow_audience(conn, name, workflow_id))
+        return found or (None, False)
+
+
+def envelope(
+    channel: str,
+    kind: str,
+    timestamp: float,
+    data: Mapping[str, Any],
+    *,
+    seq: int | None = None,
+    execution_id: str | None = None,
+) -> Copy:
+    """Encode an event for one channel. Contract: websocket.md "Event envelope"."""
+    body: dict[str, Any] = {"type": kind, "channel": channel, "timestamp": timestamp}
+    if seq is not None:
+        body["seq"] = seq
+    if execution_id is not None:
+        body["execution_id"] = execution_id
+    body["data"] = data
+    return Copy(channel, kind, seq, _ENCODER.encode(body))
+
+
+class Publisher:
+    """Hands events to the hub from anywhere: never waits, never fails the caller."""
+
+    def __init__(self, hub: Callable[[], ActorRef[HubMessage]]) -> None:
+        self._hub = hub
+
+    def announce(self, said: Announcement) -> None:
+        """Publish an event of an execution, after its commit."""
+        self._tell(said)
+
+    def publish(self, channel: str, kind: str, data: dict[str, Any]) -> None:
+        """Publish an event that is not an execution's, after its commit."""
+        self._tell(Canvas(channel, kind, data))
+
+    def _tell(self, message: HubMessage) -> None:
+        # A hub that is full or gone costs live events; the rows are the truth, and the runtime
+        # records each loss as a dead letter.
+        with suppress(ActorError):
+            self._hub().tell(message)

@@ -1,0 +1,291 @@
+"""Who runs: slots, starts, cancels, and the exits of executions.
+
+It starts every execution's actor and watches it; a crashed one is taken up again from its journal,
+and given up as failed after three recoveries in a row. It waits for nothing in its turns: what
+waits is an own task. Contract: engine.md §7.2, §10.3, §11.3.
+"""
+
+from collections import OrderedDict
+from functools import partial
+from typing import Any, TypeAlias, assert_never
+
+from pipelit.actors.execution import Cancel, Execution, ExecutionParts
+from pipelit.actors.hub import Announcement, Audience
+from pipelit.actors.runtime import (
+    Actor,
+    ActorDied,
+    ActorRef,
+    ChildSpec,
+    Exit,
+    ExitReason,
+    Message,
+    Reply,
+    Request,
+    Restart,
+)
+from pipelit.engine.steps import Ending
+from pipelit.store.queries import executions as executions_queries
+from pipelit.store.queries import journal
+
+MAX_RECOVERIES = 3
+CANCEL_TIMEOUT = 30.0
+
+CANCELLED = Ending(status="cancelled")
+POISON = Ending(
+    status="failed",
+    error_message="Execution recovered as failed: exceeded 3 recovery attempts",
+    error_code="PoisonExecution",
+)
+
+
+class Start(Message, frozen=True):
+    """Pending executions to run, in this order, as slots are free. Known ones are ignored."""
+
+    execution_ids: tuple[str, ...]
+
+
+class Run(Request[None], frozen=True):
+    """Run a pending execution as soon as a slot is free. Replies when it does not run any more."""
+
+    execution_id: str
+
+
+class Join(Request[None], frozen=True):
+    """As `Run`, for an execution whose status is not known: it may run, or have ended, already."""
+
+    execution_id: str
+
+
+class TakeUp(Message, frozen=True):
+    """A running execution without a live owner. `crashed`: its owner did not release it."""
+
+    execution_id: str
+    crashed: bool
+
+
+class GiveUp(Message, frozen=True):
+    """An execution without a live owner that ends now instead of being taken up."""
+
+    execution_id: str
+    ending: Ending
+
+
+class CancelExecution(Request[None], frozen=True):
+    """Cancel an execution. Replies when it is terminal and everything in it is gone."""
+
+    execution_id: str
+
+
+class Exited(Message, frozen=True):
+    """The actor of an execution ended."""
+
+    execution_id: str
+    exit: Exit
+
+
+class Adopted(Message, frozen=True):
+    """A running execution is ours now. `verdict`: how it ends instead of going on."""
+
+    execution_id: str
+    verdict: Ending | None = None
+
+
+class Released(Message, frozen=True):
+    """An execution that is not to run here: whoever waits for it may go on."""
+
+    execution_id: str
+
+
+ManagerMessage: TypeAlias = (
+    Start | Run | Join | TakeUp | GiveUp | CancelExecution | Exited | Adopted | Released
+)
+
+
+class Manager(Actor[ManagerMessage]):
+    """One per server."""
+
+    def __init__(self, parts: ExecutionParts, *, max_running: int, grace: float) -> None:
+        self._parts = parts
+        self._max_running = max_running
+        self._grace = grace
+        self._queue: OrderedDict[str, None] = OrderedDict()
+        self._active: dict[str, ActorRef[Any]] = {}
+        self._waiting: dict[str, list[Reply[None]]] = {}
+
+    async def on_start(self) -> None:
+        """Watch the executions that outlived an earlier incarnation."""
+        room = self.ctx.system.snapshot("/executions")
+        for info in room.children if room is not None else ():
+            self._watch(info.path.rpartition("/")[2])
+
+    async def receive(self, message: ManagerMessage) -> None:
+        """Handle one message; see each message's docstring."""
+        match message:
+            case Start(execution_ids=ids):
+                self._enqueue(*ids)
+            case Run(execution_id=execution_id):
+                self._wait_for(execution_id, self.defer(message))
+                self._enqueue(execution_id)
+            case Join(execution_id=execution_id):
+                self._wait_for(execution_id, self.defer(message))
+                self.ctx.start_soon(self._look, execution_id)
+            case TakeUp(execution_id=execution_id, crashed=crashed):
+                if execution_id not in self._active:
+                    self.ctx.start_soon(self._adopt, execution_id, crashed)
+            case GiveUp(execution_id=execution_id, ending=ending):
+                if execution_id not in self._active:
+                    self.ctx.start_soon(self._adopt_to_end, execution_id, ending)
+            case CancelExecution(execution_id=execution_id):
+                self._queue.pop(execution_id, None)
+                self.ctx.start_soon(self._cancel, execution_id, self.defer(message))
+            case Exited(execution_id=execution_id, exit=ended):
+                self._exited(execution_id, ended)
+            case Adopted(execution_id=execution_id, verdict=verdict):
+                self._launch(execution_id, verdict)
+            case Released(execution_id=execution_id):
+                self._release(execution_id)
+            case _:
+                assert_never(message)
+
+    def _enqueue(self, *execution_ids: str) -> None:
+        for execution_id in execution_ids:
+            if execution_id not in self._active:
+                self._queue.setdefault(execution_id)
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._queue and len(self._active) < self._max_running:
+            execution_id, _ = self._queue.popitem(last=False)
+            self._launch(execution_id)
+
+    def _launch(self, execution_id: str, verdict: Ending | None = None) -> None:
+        if execution_id in self._active or self.ctx.is_stopping:
+            return
+        self._queue.pop(execution_id, None)
+        self.ctx.system.start_child(
+            "/executions",
+            ChildSpec(
+                id=execution_id,
+                kind="execution",
+                start=partial(Execution, execution_id, self._parts, verdict=verdict),
+                restart=Restart.TEMPORARY,
+                grace=self._grace,
+                detail={"execution_id": execution_id},
+            ),
+        )
+        self._watch(execution_id)
+
+    def _watch(self, execution_id: str) -> None:
+        ref = self.ctx.system.ref(f"/executions/{execution_id}")
+        self._active[execution_id] = ref
+        self.ctx.watch(ref, partial(Exited, execution_id))
+
+    def _exited(self, execution_id: str, ended: Exit) -> None:
+        self._active.pop(execution_id, None)
+        if ended.reason is ExitReason.CRASHED:
+            self.ctx.start_soon(self._adopt, execution_id, True)
+        else:
+            self._release(execution_id)
+        self._fill()
+
+    def _wait_for(self, execution_id: str, reply: Reply[None]) -> None:
+        self._waiting.setdefault(execution_id, []).append(reply)
+
+    def _release(self, execution_id: str) -> None:
+        for reply in self._waiting.pop(execution_id, ()):
+            reply.send(None)
+
+    # Own tasks: they wait, and post what follows.
+
+    async def _look(self, execution_id: str) -> None:
+        found = await self._parts.store.read(
+            lambda conn: executions_queries.find(conn, execution_id)
+        )
+        match found.status if found is not None else None:
+            case "pending":
+                self.ctx.post(Start((execution_id,)))
+            case "running":
+                pass  # live here, or taken up by the reconciler: its exit is the answer
+            case _:
+                self.ctx.post(Released(execution_id))
+
+    async def _adopt(self, execution_id: str, crashed: bool) -> None:
+        count = await self._parts.store.write(
+            lambda conn: journal.adopt(conn, execution_id, self._parts.owner, crashed=crashed),
+            key=execution_id,
+            patient=True,
+        )
+        if count is None:
+            self.ctx.post(Released(execution_id))
+        elif count > MAX_RECOVERIES + 1:  # not even its end could be brought up
+            await self._end_directly(execution_id, POISON)
+            self.ctx.post(Released(execution_id))
+        else:
+            self.ctx.emit("recovered", execution_id=execution_id, recovery_count=count)
+            verdict = POISON if count > MAX_RECOVERIES else None
+            self.ctx.post(Adopted(execution_id, verdict))
+
+    async def _adopt_to_end(self, execution_id: str, ending: Ending) -> None:
+        count = await self._parts.store.write(
+            lambda conn: journal.adopt(conn, execution_id, self._parts.owner, crashed=False),
+            key=execution_id,
+            patient=True,
+        )
+        after = Released(execution_id) if count is None else Adopted(execution_id, ending)
+        self.ctx.post(after)
+
+    async def _cancel(self, execution_id: str, reply: Reply[None]) -> None:
+        """Cancel through the live actor, or write the end of an execution that has none."""
+        ref = self.ctx.system.ref(f"/executions/{execution_id}")
+        try:
+            await ref.ask(Cancel(), timeout=CANCEL_TIMEOUT)
+        except ActorDied:
+            # Not live: pending, ended meanwhile, or an orphan that nobody runs.
+            await self._cancel_stored(execution_id)
+        self.ctx.post(Released(execution_id))
+        reply.send(None)
+
+    async def _cancel_stored(self, execution_id: str) -> None:
+        found = await self._parts.store.read(
+            lambda conn: executions_queries.find(conn, execution_id)
+        )
+        if found is None or found.status in executions_queries.TERMINAL:
+            return
+        if found.status == "pending":
+            await self._end_directly(execution_id, CANCELLED)
+            return
+        await self._adopt_to_end(execution_id, CANCELLED)
+        ref = self.ctx.system.ref(f"/executions/{execution_id}")
+        await ref.wait_stopped()
+
+    async def _end_directly(self, execution_id: str, ending: Ending) -> None:
+        now = self._parts.clock.now()
+        data: dict[str, Any] = {"execution_id": execution_id}
+        if ending.status == "failed":
+            data |= {"error": ending.error_message, "error_code": ending.error_code}
+        end = journal.End(
+            status=ending.status,
+            error_message=ending.error_message,
+            error_code=ending.error_code,
+        )
+        event = journal.EventDraft(f"execution_{ending.status}", data)
+
+        def unit(conn: Any) -> tuple[Any, Any]:
+            stored = journal.end_directly(conn, execution_id, end, event, now=now)
+            return stored, executions_queries.find(conn, execution_id)
+
+        stored, found = await self._parts.store.write(unit, key=execution_id, patient=True)
+        if stored is not None:
+            audience = Audience(
+                found.workflow_id, found.workflow_slug, found.workflow_owner_id, found.user_id
+            )
+            self._parts.announce(
+                Announcement(
+                    execution_id,
+                    audience,
+                    stored.type,
+                    stored.data,
+                    seq=stored.seq,
+                    timestamp=stored.timestamp,
+                )
+            )

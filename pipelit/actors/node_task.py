@@ -1,0 +1,352 @@
+"""One attempt of one node: resolve its config, run its component inside its limits, name the end.
+
+Runs as an own task of the execution's actor and touches none of its state: it computes, and saves
+an agent's progress through the ledger. Contract: engine.md §8.2, §11.2, §20.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeGuard
+
+import msgspec
+import structlog
+import trio
+
+from pipelit.actors.ledger import Ledger
+from pipelit.actors.step_rows import Stamp, StepRows
+from pipelit.clock import format_instant
+from pipelit.engine.definition import NodeDef
+from pipelit.engine.journal import ROOT, RunState
+from pipelit.engine.messages import ChatMessage, parse_message
+from pipelit.engine.outcome import Failure, Outcome, Report, Usage
+from pipelit.engine.output import state_view
+from pipelit.engine.specs import primary_port
+from pipelit.engine.steps import Attempt, Ending
+from pipelit.llm.types import ProviderError
+from pipelit.nodes.base import (
+    Attached,
+    Component,
+    NodeCall,
+    NodeError,
+    NodeServices,
+    RunEvent,
+    RunIdentity,
+)
+from pipelit.store import Store
+from pipelit.store.queries.journal import Loaded
+from pipelit.store.queries.threads import MAX_MESSAGES, history
+
+NODE_TIMEOUT = 600.0
+AGENT_IDLE = 600.0
+AGENT_WALL = 7200.0
+
+log = structlog.get_logger(__name__)
+
+
+class ResolvedConfig(Protocol):
+    """A node's config with its expressions resolved, and what could not be."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config object."""
+
+    @property
+    def warnings(self) -> Sequence[dict[str, Any]]:
+        """Warnings `expression_unresolved`."""
+
+
+class Expressions(Protocol):
+    """Resolves the expressions of a config. Raises `NodeError` where the node is strict."""
+
+    async def resolve(self, node: NodeDef, context: Mapping[str, Any]) -> ResolvedConfig:
+        """Resolve every expression of *node*'s config against *context* (engine.md §20.4)."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Time limits of an attempt, in seconds, and the failures they lead to."""
+
+    wall: float
+    on_wall: Failure
+    idle: float
+    on_idle: Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRunner:
+    """Prepares attempts. Shared by all executions."""
+
+    store: Store
+    services: NodeServices
+    expressions: Expressions
+    component_of: Callable[[str], Component]
+    """Raises `NodeError` for a type that cannot run."""
+
+    def prepare(
+        self,
+        *,
+        loaded: Loaded,
+        state: RunState,
+        node_id: str,
+        ledger: Ledger,
+        step_rows: StepRows,
+        stamp: Callable[[], Stamp],
+        started_at: datetime,
+        remaining: float,
+        recovered: bool,
+    ) -> "AttemptTask":
+        """Take from the run's state what the attempt sees: the state as it is now."""
+        execution = {
+            "execution_id": loaded.id,
+            "workflow_id": loaded.workflow_id,
+            "workflow_slug": loaded.workflow_slug,
+        }
+        user_context = {"user_profile_id": loaded.user_id, **(loaded.user_context or {})}
+        view = state_view(state, node_id, execution=execution, user_context=user_context)
+        return AttemptTask(
+            runner=self,
+            node=state.plan.nodes[node_id],
+            identity=RunIdentity(
+                execution_id=loaded.id,
+                workflow_id=loaded.workflow_id,
+                workflow_slug=loaded.workflow_slug,
+                node_id=node_id,
+                iteration=ROOT,
+                attempt=state.attempts.get(node_id, 0),
+            ),
+            view=view,
+            predecessors=state.predecessors(node_id),
+            attached=Attached(
+                model=state.plan.model_of(node_id),
+                tools=tuple((n, {}) for n in state.plan.attached(node_id, "tool", "memory")),
+            ),
+            primary_ports={
+                n: primary_port(d.component_type) or "" for n, d in state.plan.nodes.items()
+            },
+            earlier_usage=state.attempt_usage.get(node_id, Usage()),
+            checkpoint=loaded.checkpoints.get(node_id),
+            ledger=ledger,
+            step_rows=step_rows,
+            stamp=stamp,
+            started_at=started_at,
+            remaining=remaining,
+            recovered=recovered,
+        )
+
+
+@dataclass(kw_only=True)
+class AttemptTask:
+    """An attempt being made. Its `run` is called once; everything else may be read any time."""
+
+    runner: NodeRunner
+    node: NodeDef
+    identity: RunIdentity
+    view: dict[str, Any]
+    predecessors: tuple[str, ...]
+    attached: Attached
+    primary_ports: dict[str, str]
+    earlier_usage: Usage
+    checkpoint: Any
+    ledger: Ledger
+    step_rows: StepRows
+    stamp: Callable[[], Stamp]
+    started_at: datetime
+    remaining: float
+    recovered: bool
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Cancels the attempt; replaced by the task's own when it is started."""
+    _report: Report = field(default_factory=Report)
+    _begun: float = 0.0
+    _ended: float | None = None
+    _idle: trio.CancelScope | None = None
+    _idle_limit: float = float("inf")
+
+    @property
+    def node_id(self) -> str:
+        """The node this is an attempt of."""
+        return self.node.node_id
+
+    def attempt(self) -> Attempt:
+        """Describe the attempt as it is now, or as it ended."""
+        ended = trio.current_time() if self._ended is None else self._ended
+        return Attempt(
+            node_id=self.node_id,
+            number=self.identity.attempt,
+            duration_ms=max(0, round((ended - self._begun) * 1000)),
+            recovered=self.recovered,
+        )
+
+    def cut_off(self, ending: Ending, result: Outcome | Failure | None) -> Failure:
+        """Return the failure of an attempt that the end of its execution cut off."""
+        report = self._report if result is None else result.report
+        return stopped_by(ending, report)
+
+    async def run(self) -> Outcome | Failure:
+        """Make the attempt. Every way to fail is a `Failure`; only cancellation goes through."""
+        self._begun = trio.current_time()
+        try:
+            limits = _limits(self.node)
+            self._idle_limit = limits.idle
+            with trio.move_on_after(limits.wall):
+                with trio.move_on_after(limits.idle) as self._idle:
+                    return await self._guarded()
+                return self._with_report(limits.on_idle)
+            return self._with_report(limits.on_wall)
+        finally:
+            self._ended = trio.current_time()
+
+    async def _guarded(self) -> Outcome | Failure:
+        try:
+            return await self._execute()
+        except NodeError as error:
+            report = error.report if error.report != Report() else self._report
+            return Failure(
+                code=error.code, message=str(error), retryable=error.retryable, report=report
+            )
+        except ProviderError as error:
+            return Failure(
+                code=error.code,
+                message=str(error),
+                retryable=error.retryable,
+                report=self._report,
+            )
+        except Exception as error:
+            # A defect of a component fails its node like user code that raises, and is logged.
+            log.exception("component failed", node_id=self.node_id)
+            return Failure(
+                code=type(error).__name__,
+                message=str(error) or type(error).__name__,
+                retryable=True,
+                report=self._report,
+            )
+
+    async def _execute(self) -> Outcome:
+        component = self.runner.component_of(self.node.component_type)
+        context = self._context()
+        resolved = await self.runner.expressions.resolve(self.node, context)
+        warnings = list(resolved.warnings)
+        tools = []
+        for tool, _ in self.attached.tools:
+            own = await self.runner.expressions.resolve(tool, context)
+            warnings.extend(own.warnings)
+            tools.append((tool, own.config))
+        outcome = await component(
+            NodeCall(
+                identity=self.identity,
+                node=self.node,
+                config=resolved.config,
+                state=self.view,
+                predecessors=self.predecessors,
+                primary_ports=self.primary_ports,
+                remaining_seconds=self.remaining,
+                services=self.runner.services,
+                attached=Attached(model=self.attached.model, tools=tuple(tools)),
+                run=self,
+            )
+        )
+        if not warnings:
+            return outcome
+        report = msgspec.structs.replace(
+            outcome.report, warnings=(*warnings, *outcome.report.warnings)
+        )
+        return msgspec.structs.replace(outcome, report=report)
+
+    def _context(self) -> dict[str, Any]:
+        outputs: dict[str, Any] = self.view["node_outputs"]
+        trigger: dict[str, Any] = self.view["trigger"]
+        return {
+            "user_context": self.view["user_context"],
+            "input": trigger.get("payload", {}),
+            "nodes": outputs,
+            "execution": {
+                "id": self.identity.execution_id,
+                "workflow_slug": self.identity.workflow_slug,
+                "started_at": format_instant(self.started_at),
+            },
+            **outputs,
+            "trigger": trigger,
+        }
+
+    def _with_report(self, failure: Failure) -> Failure:
+        return msgspec.structs.replace(failure, report=self._report)
+
+    # The RunPort of the component.
+
+    @property
+    def progress(self) -> Any:
+        """What an earlier attempt or server saved."""
+        return self.checkpoint
+
+    @property
+    def recorded(self) -> Usage:
+        """What earlier attempts used."""
+        return self.earlier_usage
+
+    def alive(self) -> None:
+        """Move the inactivity deadline."""
+        if self._idle is not None:
+            self._idle.deadline = trio.current_time() + self._idle_limit
+
+    def note(self, report: Report) -> None:
+        """Remember what the log row will say if the attempt is cut off."""
+        self._report = report
+
+    def delta(self, text: str, index: int) -> None:
+        """Publish a piece of an answer."""
+        self.ledger.delta(self.node_id, text, index)
+
+    async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
+        """Commit progress with its events."""
+        self.checkpoint = progress
+        step = self.step_rows.progress(self.node_id, progress, events, stamp=self.stamp())
+        await self.ledger.write(step)
+
+    async def history(self) -> tuple[ChatMessage, ...]:
+        """Return what the node remembers of its thread."""
+        thread = self.step_rows.memory_thread
+        found, _ = await self.runner.store.read(
+            lambda conn: history(conn, thread, self.node_id, limit=MAX_MESSAGES)
+        )
+        return tuple(parse_message(entry.message) for entry in found)
+
+
+def stopped_by(ending: Ending, report: Report = Report()) -> Failure:  # noqa: B008 - frozen
+    """Return the failure of a node that the end of its execution stopped (engine.md §11.3)."""
+    word = "cancelled" if ending.status == "cancelled" else "failed"
+    return Failure(code="Cancelled", message=f"Execution {word}", retryable=False, report=report)
+
+
+def _limits(node: NodeDef) -> Limits:
+    own = node.extra.get("node_timeout_seconds")
+    set_by_node = float(own) if _is_positive(own) else None
+    if node.component_type not in {"agent", "deep_agent"}:
+        wall = set_by_node or NODE_TIMEOUT
+        return Limits(wall, _timed_out(wall), float("inf"), _timed_out(wall))
+    idle = _seconds(node, "inactivity_timeout", AGENT_IDLE)
+    wall = _seconds(node, "max_wall_time", AGENT_WALL)
+    on_wall = Failure(
+        code="AgentTimeoutError",
+        message=f"Agent exceeded max_wall_time ({wall:g}s)",
+        retryable=False,
+    )
+    if set_by_node is not None and set_by_node < wall:
+        wall, on_wall = set_by_node, _timed_out(set_by_node)
+    on_idle = Failure(
+        code="AgentInactivityTimeout", message=f"Agent inactive for {idle:g}s", retryable=True
+    )
+    return Limits(wall, on_wall, idle, on_idle)
+
+
+def _timed_out(seconds: float) -> Failure:
+    return Failure(
+        code="NodeTimeoutError", message=f"Node timed out after {seconds:g}s", retryable=True
+    )
+
+
+def _seconds(node: NodeDef, key: str, default: float) -> float:
+    value = node.extra.get(key)
+    return float(value) if _is_positive(value) else default
+
+
+def _is_positive(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

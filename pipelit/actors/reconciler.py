@@ -1,0 +1,111 @@
+"""Nothing is stuck: executions without a live owner are taken up, at start and every 30 s.
+
+A loop, not a step of the start. An error with one execution is recorded, disturbs no other and is
+tried again in the next round. Contract: engine.md §10.3.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import structlog
+
+from pipelit.actors.chats import Wake
+from pipelit.actors.manager import GiveUp, ManagerMessage, Start, TakeUp
+from pipelit.actors.runtime import Actor, ActorError, ActorRef, Message
+from pipelit.clock import Clock
+from pipelit.engine.steps import Ending
+from pipelit.store import Store
+from pipelit.store.queries import journal
+
+INTERVAL = 30.0
+PAGE = 500
+
+ZOMBIE = Ending(
+    status="failed",
+    error_message=(
+        "Execution recovered as failed: worker presumed crashed (exceeded zombie threshold)"
+    ),
+    error_code="ZombieExecution",
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Round(Message, frozen=True):
+    """Time to look."""
+
+
+ReconcilerMessage: TypeAlias = Round
+
+
+class Reconciler(Actor[ReconcilerMessage]):
+    """One per server. `zombie_threshold`: seconds, 0 = off."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        owner: journal.Owner,
+        clock: Clock,
+        manager: ActorRef[ManagerMessage],
+        chat: Callable[[str], ActorRef[Any]],
+        zombie_threshold: int,
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._clock = clock
+        self._manager = manager
+        self._chat = chat
+        self._zombie_threshold = zombie_threshold
+        self._missing: set[str] = set()  # ours, without an actor in the round before
+
+    async def on_start(self) -> None:
+        """Take up everything before the server is ready."""
+        await self._round()
+
+    async def receive(self, message: ReconcilerMessage) -> None:
+        """Look again."""
+        await self._round()
+
+    async def _round(self) -> None:
+        after = 0
+        while page := await self._orphans(after):
+            after = page[-1].created_seq
+            for orphan in page:
+                try:
+                    self._take_up(orphan)
+                except ActorError:
+                    # A full mailbox: the next round finds it again.
+                    log.warning("take-up postponed", execution_id=orphan.id)
+        await self._find_lost()
+        self.ctx.after(INTERVAL, Round())
+
+    async def _orphans(self, after: int) -> list[journal.Orphan]:
+        now = self._clock.now()
+        return await self._store.read(
+            lambda conn: journal.find_orphans(conn, self._owner, now=now, after=after, limit=PAGE)
+        )
+
+    def _take_up(self, orphan: journal.Orphan) -> None:
+        if self._is_zombie(orphan.last_activity_at):
+            self._manager.tell(GiveUp(orphan.id, ZOMBIE))
+        elif orphan.status == "running":
+            self._manager.tell(TakeUp(orphan.id, orphan.crashed))
+        elif orphan.serial:
+            self._chat(orphan.thread_id).tell(Wake())
+        else:
+            self._manager.tell(Start((orphan.id,)))
+
+    def _is_zombie(self, last_activity: datetime) -> bool:
+        idle = (self._clock.now() - last_activity).total_seconds()
+        return 0 < self._zombie_threshold < idle
+
+    async def _find_lost(self) -> None:
+        """Take up own executions that had no actor in two rounds: it was lost between two steps."""
+        ours = await self._store.read(lambda conn: journal.owned(conn, self._owner))
+        system = self.ctx.system
+        missing = {e for e in ours if not system.ref(f"/executions/{e}").is_alive()}
+        for execution_id in missing & self._missing:
+            self._manager.tell(TakeUp(execution_id, crashed=True))
+        self._missing = missing

@@ -1,0 +1,149 @@
+"""From the engine's changes to the store's rows. No decisions, no waiting."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pipelit.clock import Ids, format_instant
+from pipelit.engine.journal import ROOT, record_kind, record_node
+from pipelit.engine.messages import ChatMessage
+from pipelit.engine.outcome import Usage
+from pipelit.engine.output import reply_text
+from pipelit.engine.steps import Changes
+from pipelit.nodes.base import RunEvent
+from pipelit.store.queries import journal as rows
+from pipelit.store.queries.threads import TRANSCRIPT, ThreadAppend
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """When a step happens, and how much active time the execution has used by then."""
+
+    now: datetime
+    active_us: int
+
+
+class StepRows:
+    """Builds the steps of one execution."""
+
+    def __init__(self, loaded: rows.Loaded, owner: rows.Owner, ids: Ids) -> None:
+        self._loaded = loaded
+        self._owner = owner
+        self._ids = ids
+
+    def build(
+        self,
+        changes: Changes,
+        *,
+        position: int,
+        usage: Usage,
+        stamp: Stamp,
+        begin: rows.Begin | None,
+        remember: tuple[str, Sequence[ChatMessage]],
+    ) -> rows.Step:
+        """Return the step of *changes*.
+
+        Args:
+            changes: what the engine decided.
+            position: journal records written so far.
+            usage: the execution's totals after this step.
+            stamp: when.
+            begin: set for the first step.
+            remember: (node, messages) to add to the node's memory of the thread.
+        """
+        records = (
+            rows.JournalRow(
+                position + index,
+                record_node(record),
+                ROOT,
+                record_kind(record),
+                msgspec.to_builtins(record),
+            )
+            for index, record in enumerate(changes.records, start=1)
+        )
+        logs = (
+            rows.LogRow(timestamp=stamp.now, **msgspec.structs.asdict(log)) for log in changes.logs
+        )
+        events = (rows.EventDraft(event.type, event.data) for event in changes.events)
+        return rows.Step(
+            execution_id=self._loaded.id,
+            owner=self._owner,
+            now=stamp.now,
+            active_us=stamp.active_us,
+            records=tuple(records),
+            logs=tuple(logs),
+            events=tuple(events),
+            appends=self._appends(changes, remember, stamp.now),
+            totals=rows.Totals(**msgspec.structs.asdict(usage)),
+            begin=begin,
+            end=self._end(changes),
+        )
+
+    def progress(
+        self, node_id: str, state: Any, events: Sequence[RunEvent], *, stamp: Stamp
+    ) -> rows.Step:
+        """Return the step that saves a node's progress."""
+        return rows.Step(
+            execution_id=self._loaded.id,
+            owner=self._owner,
+            now=stamp.now,
+            active_us=stamp.active_us,
+            events=tuple(rows.EventDraft(event.type, event.data) for event in events),
+            checkpoint=rows.Checkpoint(node_id, ROOT, state),
+        )
+
+    @property
+    def memory_thread(self) -> str:
+        """The thread an agent's memory belongs to (engine.md §23.2)."""
+        who = self._loaded.user_id if self._loaded.user_id is not None else "anon"
+        return f"{who}:{self._loaded.workflow_id}"
+
+    def _end(self, changes: Changes) -> rows.End | None:
+        if changes.ending is None:
+            return None
+        ending = changes.ending
+        return rows.End(
+            status=ending.status,
+            final_output=ending.final_output,
+            error_message=ending.error_message,
+            error_code=ending.error_code,
+        )
+
+    def _appends(
+        self, changes: Changes, remember: tuple[str, Sequence[ChatMessage]], now: datetime
+    ) -> tuple[ThreadAppend, ...]:
+        appends = []
+        node_id, messages = remember
+        if messages:
+            stored = tuple((message.role, message.to_json()) for message in messages)
+            appends.append(self._append(self.memory_thread, node_id, "loop", stored, now))
+        text = reply_text(changes.ending.final_output) if changes.ending else None
+        if text is not None and self._loaded.source == "chat":
+            message = ChatMessage(
+                id=self._ids.hex(12),
+                role="assistant",
+                content=text,
+                timestamp=format_instant(now),
+            )
+            stored = (("assistant", message.to_json()),)
+            appends.append(self._append(self._loaded.thread_id, TRANSCRIPT, "loop", stored, now))
+        return tuple(appends)
+
+    def _append(
+        self,
+        thread_id: str,
+        namespace: str,
+        source: str,
+        messages: tuple[tuple[str, dict[str, Any]], ...],
+        now: datetime,
+    ) -> ThreadAppend:
+        return ThreadAppend(
+            thread_id=thread_id,
+            namespace=namespace,
+            source=source,
+            checkpoint_id=self._ids.ordered_uuid(now),
+            execution_id=self._loaded.id,
+            now=now,
+            messages=messages,
+        )

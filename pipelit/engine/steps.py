@@ -1,0 +1,368 @@
+"""What each step of a run changes: journal records, log rows, events, what starts, how it ends.
+
+Pure: time comes in, `Changes` come out; the execution's actor commits them and starts the nodes.
+Each function folds its record into the state, so the state is always the fold of what was decided.
+
+Contract: engine.md §8.2–8.4, §9, §11.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from pipelit.engine import journal, wire
+from pipelit.engine.graph import flow_targets
+from pipelit.engine.journal import RunState
+from pipelit.engine.messages import ChatMessage
+from pipelit.engine.outcome import Failure, Outcome, Report, Usage
+from pipelit.engine.output import (
+    MAX_ERROR,
+    MAX_EVENT_ERROR,
+    final_output,
+    promoted,
+    visible_ports,
+)
+
+EndStatus = Literal["completed", "failed", "cancelled"]
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """A log row, before it has its time."""
+
+    node_id: str
+    status: Literal["success", "failed", "skipped"]
+    input: Any = None
+    output: Any = None
+    error: str = ""
+    error_code: str | None = None
+    metadata: Any = None
+    duration_ms: int = 0
+
+
+class Event(msgspec.Struct, frozen=True):
+    """An event, before it has its number."""
+
+    type: str
+    data: dict[str, Any]
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """A terminal status with what goes with it. `failed_node`: whose failure ended the run."""
+
+    status: EndStatus
+    final_output: Any = None
+    error_message: str = ""
+    error_code: str | None = None
+    failed_node: str | None = None
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a run, to be committed in one transaction. `started`: nodes to run after it."""
+
+    records: tuple[journal.Record, ...] = ()
+    events: tuple[Event, ...] = ()
+    logs: tuple[Log, ...] = ()
+    started: tuple[str, ...] = ()
+    ending: Ending | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that has ended. `recovered`: it was begun anew after a crash."""
+
+    node_id: str
+    number: int
+    duration_ms: int
+    recovered: bool = False
+
+
+class Narrator:
+    """Turns what happened to the nodes of one run into `Changes`."""
+
+    def __init__(
+        self,
+        execution_id: str,
+        workflow_id: int,
+        workflow_slug: str,
+        state: RunState,
+        *,
+        max_parallel: int,
+    ) -> None:
+        self._execution_id = execution_id
+        self._workflow_id = workflow_id
+        self._slug = workflow_slug
+        self.state = state
+        self._max_parallel = max_parallel
+        self._held = False
+
+    def hold(self) -> None:
+        """Start nothing more: what becomes ready stays `pending` for whoever takes the run up."""
+        self._held = True
+
+    def begin(
+        self,
+        trigger: dict[str, Any],
+        messages: tuple[ChatMessage, ...],
+        *,
+        payload: Any,
+        problems: tuple[str, ...],
+        now: float,
+    ) -> Changes:
+        """Start the run: the trigger's log row and the first nodes, or its validation failure."""
+        events = [
+            Event(
+                "execution_started",
+                {"execution_id": self._execution_id, "workflow_id": self._workflow_id},
+            )
+        ]
+        logs: tuple[Log, ...] = ()
+        if (node := self.state.plan.snapshot.trigger_node_id) is not None:
+            logs = (Log(node_id=node, status="success", output=payload),)
+        record = journal.Begun(trigger=trigger, messages=messages)
+        if problems or not self.state.plan.snapshot.walked:
+            text = "; ".join(problems) or f"Workflow '{self._slug}' has no executable nodes"
+            ending = Ending(
+                status="failed", error_message=text[:MAX_ERROR], error_code="ValidationError"
+            )
+            events.append(self._terminal(ending, duration_ms=0))
+            return Changes(records=(record,), events=tuple(events), logs=logs, ending=ending)
+        step = self.state.apply(record)
+        return self._follow(record, step, events, logs, now=now)
+
+    def succeed(
+        self, attempt: Attempt, outcome: Outcome, *, now: float, elapsed_ms: int
+    ) -> Changes:
+        """A node succeeded: its result, what it leads to, and the end of the run if it was last.
+
+        Args:
+            attempt: the attempt that ended.
+            outcome: what it gave.
+            now: Unix seconds.
+            elapsed_ms: since the run started.
+        """
+        node = self.state.plan.nodes[attempt.node_id]
+        outcome = promoted(self.state.plan, attempt.node_id, outcome, self.state)
+        report = outcome.report
+        fields = wire.succeeded_fields(outcome.ports, report.usage, attempt.duration_ms)
+        events = [Event("node_status", self._status(attempt.node_id, "success", **fields))]
+        if outcome.spoken:
+            said = {
+                "execution_id": self._execution_id,
+                "node_id": node.node_id,
+                "text": outcome.spoken,
+            }
+            events.insert(0, Event("chat_message", said))
+        log = Log(
+            node_id=node.node_id,
+            status="success",
+            input=report.input,
+            output=visible_ports(outcome.ports),
+            metadata=wire.log_metadata(report, attempt=attempt.number, recovered=attempt.recovered),
+            duration_ms=attempt.duration_ms,
+        )
+        record = journal.NodeSucceeded(
+            node_id=node.node_id,
+            outcome=msgspec.structs.replace(outcome, report=Report()),
+            usage=report.usage or Usage(),
+        )
+        step = self.state.apply(record)
+        return self._follow(record, step, events, (log,), now=now, elapsed_ms=elapsed_ms)
+
+    def wait(self, attempt: Attempt, outcome: Outcome, *, resume_at: float, now: float) -> Changes:
+        """A node has done its part and waits until *resume_at* (Unix seconds)."""
+        record = journal.Waiting(
+            node_id=attempt.node_id,
+            resume_at=resume_at,
+            outcome=outcome,
+            attempt=attempt.number,
+            duration_ms=attempt.duration_ms,
+        )
+        self.state.apply(record)
+        at = wire.instant_text(resume_at)
+        event = Event("node_status", self._status(attempt.node_id, "waiting", resume_at=at))
+        return self._follow(record, journal.Step(), [event], (), now=now, may_end=False)
+
+    def retry_later(
+        self, attempt: Attempt, failure: Failure, *, delay: float, now: float
+    ) -> Changes:
+        """An attempt failed and is tried again in *delay* seconds."""
+        record = journal.AttemptFailed(
+            node_id=attempt.node_id,
+            attempt=attempt.number,
+            retry_at=now + delay,
+            usage=failure.report.usage or Usage(),
+        )
+        self.state.apply(record)
+        event, log = self._failed(attempt, failure, retry_in=delay)
+        return self._follow(record, journal.Step(), [event], (log,), now=now, may_end=False)
+
+    def handle_failure(
+        self, attempt: Attempt, failure: Failure, *, now: float, elapsed_ms: int
+    ) -> Changes:
+        """A node failed for good and an error handler takes over."""
+        record = journal.NodeFailed(
+            node_id=attempt.node_id,
+            code=failure.code,
+            message=failure.message,
+            usage=failure.report.usage or Usage(),
+        )
+        event, log = self._failed(attempt, failure, retry_in=None)
+        step = self.state.apply(record)
+        return self._follow(record, step, [event], (log,), now=now, elapsed_ms=elapsed_ms)
+
+    def start_ready(self, *, now: float) -> Changes:
+        """Start what may run and has a slot: after a retry delay, or after a recovery."""
+        started = self._startable(now)
+        if not started:
+            return Changes()
+        record = journal.Started(nodes=started)
+        self.state.apply(record)
+        return Changes(records=(record,), events=self._running(started), started=started)
+
+    def end(
+        self,
+        ending: Ending,
+        stopped: Mapping[str, tuple[Attempt, Failure]],
+        *,
+        elapsed_ms: int,
+    ) -> Changes:
+        """End the run before its time: every node without a result gets one (engine.md §11.3).
+
+        Args:
+            ending: how; its `failed_node` is in *stopped* with its own failure.
+            stopped: {node: (attempt, failure)} of the attempts cut off, in the order they ran.
+            elapsed_ms: since the run started.
+        """
+        events: list[Event] = []
+        logs: list[Log] = []
+        for attempt, failure in stopped.values():
+            self.state.usage += failure.report.usage or Usage()
+            event, log = self._failed(attempt, failure, retry_in=None)
+            events.append(event)
+            logs.append(log)
+        for node in self.state.unresolved():
+            if node not in stopped:
+                reason = self._skip_reason(node, ending)
+                events.append(Event("node_status", self._status(node, "skipped", reason=reason)))
+                logs.append(Log(node_id=node, status="skipped", metadata={"skip_reason": reason}))
+        events.append(self._terminal(ending, duration_ms=elapsed_ms))
+        return Changes(events=tuple(events), logs=tuple(logs), ending=ending)
+
+    def _follow(
+        self,
+        record: Any,
+        step: journal.Step,
+        events: list[Event],
+        logs: tuple[Log, ...],
+        *,
+        now: float,
+        elapsed_ms: int = 0,
+        may_end: bool = True,
+    ) -> Changes:
+        """Add to a record's own changes what it leads to: also a slot that it frees is used."""
+        rows = list(logs)
+        for node, reason in step.skipped:
+            events.append(Event("node_status", self._status(node, "skipped", reason=reason)))
+            rows.append(Log(node_id=node, status="skipped", metadata={"skip_reason": reason}))
+        events.extend(Event("node_status", self._status(n, "pending")) for n in step.ready)
+        records: tuple[Any, ...] = (record,)
+        started = self._startable(now)
+        if started:
+            if isinstance(record, journal.AttemptFailed | journal.Waiting):
+                records = (record, journal.Started(nodes=started))
+            else:
+                records = (msgspec.structs.replace(record, started=started),)
+            self.state.apply(journal.Started(nodes=started))
+            events.extend(self._running(started))
+        ending = None
+        if may_end and self.state.is_done:
+            ending = Ending(status="completed", final_output=final_output(self.state))
+            events.append(self._terminal(ending, duration_ms=elapsed_ms))
+        return Changes(
+            records=records,
+            events=tuple(events),
+            logs=tuple(rows),
+            started=started,
+            ending=ending,
+        )
+
+    def _startable(self, now: float) -> tuple[str, ...]:
+        state = self.state
+        running = len(state.started - state.waiting.keys())
+        free = 0 if self._held else max(0, self._max_parallel - running)
+        waiting = (
+            node
+            for node in state.ready
+            if node not in state.started and state.retry_at.get(node, now) <= now
+        )
+        return tuple(node for node, _ in zip(waiting, range(free), strict=False))
+
+    def _running(self, nodes: Iterable[str]) -> tuple[Event, ...]:
+        return tuple(
+            Event(
+                "node_status",
+                self._status(node, "running", attempt=self.state.attempts.get(node)),
+            )
+            for node in nodes
+        )
+
+    def _failed(
+        self, attempt: Attempt, failure: Failure, *, retry_in: float | None
+    ) -> tuple[Event, Log]:
+        fields = wire.failed_fields(
+            failure, attempt=attempt.number, duration_ms=attempt.duration_ms, retry_in=retry_in
+        )
+        report = failure.report
+        log = Log(
+            node_id=attempt.node_id,
+            status="failed",
+            input=report.input,
+            error=failure.message[:MAX_ERROR],
+            error_code=failure.code,
+            metadata=wire.log_metadata(report, attempt=attempt.number, recovered=attempt.recovered),
+            duration_ms=attempt.duration_ms,
+        )
+        return Event("node_status", self._status(attempt.node_id, "failed", **fields)), log
+
+    def _status(self, node_id: str, status: str, **fields: Any) -> dict[str, Any]:
+        node = self.state.plan.nodes[node_id]
+        return wire.node_status(self._execution_id, node, status, **fields)
+
+    def _skip_reason(self, node: str, ending: Ending) -> str:
+        if ending.status == "cancelled":
+            return "execution cancelled"
+        if ending.failed_node and node in self._downstream(ending.failed_node):
+            return "Upstream node failed"
+        return "execution failed"
+
+    def _downstream(self, node: str) -> set[str]:
+        found: set[str] = set()
+        stack = [node]
+        while stack:
+            for edge in self.state.plan.outgoing.get(stack.pop(), ()):
+                fresh = [target for target in flow_targets(edge) if target not in found]
+                found.update(fresh)
+                stack.extend(fresh)
+        return found
+
+    def _terminal(self, ending: Ending, *, duration_ms: int) -> Event:
+        data: dict[str, Any] = {"execution_id": self._execution_id}
+        if ending.status == "completed":
+            ended = [r for r in self.state.results.values() if r.ending != "skipped"]
+            data |= {
+                "status": "completed",
+                "output": ending.final_output,
+                "activity_summary": wire.activity_summary(
+                    total_steps=len(ended),
+                    total_duration_ms=duration_ms,
+                    usage=self.state.usage,
+                ),
+            }
+        elif ending.status == "failed":
+            data |= {
+                "error": ending.error_message[:MAX_EVENT_ERROR],
+                "error_code": ending.error_code,
+            }
+            if ending.failed_node is not None:
+                data["node_id"] = ending.failed_node
+        return Event(f"execution_{ending.status}", data)
