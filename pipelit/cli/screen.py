@@ -1,7 +1,6 @@
 """Shows the lines of a run: a live area on a terminal, plain lines everywhere else."""
 
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -20,26 +19,28 @@ REFRESH_SECONDS = 0.1
 
 
 async def stream_run(client: Client, execution_id: str, *, cancel_on: AsyncIterator[int]) -> View:
-    """Show one execution from its first event to its last and return what was seen.
+    """Watch an execution that can be cancelled from here.
 
     The first of the signals *cancel_on* cancels the execution on the server; the view stays until
     the server says that it ended.
     """
-    view = View(width=min(_width(), 120))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_at_signal, client, execution_id, cancel_on)
-        await watch(client, execution_id, view)
+        view = await watch(client, execution_id)
         nursery.cancel_scope.cancel("the run ended")
     return view
 
 
-async def watch(client: Client, execution_id: str, view: View) -> None:
-    """Show one execution until its last event."""
+async def watch(client: Client, execution_id: str) -> View:
+    """Show one execution from its first event to its last and return what was seen."""
+    console = Console(highlight=False)
+    view = View(width=min(console.width, 120))
     async with follow(client.target, execution_id) as items:
-        if sys.stdout.isatty():
-            await _show_live(items, view)
+        if console.is_terminal and not console.is_dumb_terminal:
+            await _show_live(items, view, console)
         else:
             await _show_plain(items, view)
+    return view
 
 
 async def _cancel_at_signal(client: Client, execution_id: str, signals: AsyncIterator[int]) -> None:
@@ -62,8 +63,7 @@ async def _show_plain(items: AsyncIterator[Item], view: View) -> None:
             click.echo(line.text)
 
 
-async def _show_live(items: AsyncIterator[Item], view: View) -> None:
-    console = Console(highlight=False)
+async def _show_live(items: AsyncIterator[Item], view: View, console: Console) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tick, live, view)
@@ -95,7 +95,3 @@ def _refresh(live: Live, view: View) -> None:
     text = partial(Text, no_wrap=True, overflow="ellipsis")
     lines = [text(line.text, style=line.style) for line in view.live(time.time())]
     live.update(Group(*lines), refresh=True)
-
-
-def _width() -> int:
-    return Console().width if sys.stdout.isatty() else 80

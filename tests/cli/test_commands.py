@@ -1,9 +1,13 @@
 """The commands as processes: output, exit codes, Ctrl-C. Contract: operations.md §4."""
 
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import msgspec
@@ -59,6 +63,44 @@ async def test_chat_shows_the_run_node_by_node_and_then_the_reply(tmp_path: Path
     assert "calculator" in lines[2]
     assert lines[-1] == "12*17 is 204."
     assert server.asked == [("POST", "/workflows/demo/chat/", {"text": "What is 12*17?"})]
+
+
+async def test_a_terminal_shows_what_is_running_until_it_is_done(tmp_path: Path) -> None:
+    """The running node and its text stand in a live area that the finished lines replace."""
+    pieces = event(None, "chat_delta", node_id="agent_1", text="12*17 ", index=0)
+    async with serving() as server:
+        server.answer("POST", "/workflows/demo/chat/", 200, {"execution_id": RUN_ID})
+        server.play(*COMPLETED_RUN[:2], pieces, *COMPLETED_RUN[2:])
+        shown = await on_a_terminal(server, tmp_path, "chat", "demo", "hi")
+
+    live, _, end = shown.partition("12*17 is 204.")
+    assert "running" in live
+    assert "| 12*17" in live
+    assert "\x1b[2K" in live, "the live area is erased, not scrolled away"
+    assert "completed 300 ms" in end
+
+
+async def on_a_terminal(server: FakeServer, directory: Path, *args: str) -> str:
+    """Run a command on a pseudo terminal of 80×24 and return everything it wrote there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "pipelit", *args],
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(server, directory) | {"TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    shown = b""
+    with trio.fail_after(30):
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(ours)
+                shown += os.read(ours, 65_536)
+        except OSError:  # how Linux says that the other side of a terminal is closed
+            os.close(ours)
+        await process.wait()
+    return shown.decode()
 
 
 async def test_ctrl_c_in_a_chat_cancels_the_execution_on_the_server(tmp_path: Path) -> None:
