@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from pipelit.clock import Clock, Ids
-from pipelit.llm.types import ProviderSpec
 from pipelit.services.api_keys import KeyEvents
 from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
@@ -12,6 +11,7 @@ from pipelit.services.credentials import CredentialsService
 from pipelit.services.passwords import Passwords
 from pipelit.store import Store
 from pipelit.store.secrets import Secrets, new_key
+from tests.kit.accounts import FakeProviders
 from tests.kit.store import migrated, store, store_url
 
 __all__ = ["migrated", "store", "store_url"]
@@ -28,23 +28,6 @@ class HandClock(Clock):
 
     def advance(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
-
-
-class FakeProviders:
-    """Stands for the outside: remembers what it was asked and answers what it was told to."""
-
-    def __init__(self) -> None:
-        self.asked: list[ProviderSpec] = []
-        self.error = ""
-        self.models: list[str] = []
-
-    async def test(self, spec: ProviderSpec) -> str:
-        self.asked.append(spec)
-        return self.error
-
-    async def list(self, spec: ProviderSpec) -> list[str]:
-        self.asked.append(spec)
-        return self.models
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from pipelit.store import Store
 from pipelit.store.queries.credentials import find_credential
 from pipelit.store.schema import credentials as table
 from pipelit.store.schema import nodes, users, workflows
-from tests.services.conftest import FakeProviders, HandClock
+from tests.kit.accounts import FakeProviders
+from tests.services.conftest import HandClock
 
 KEY = "sk-demo-0123456789abcdef"
 TOKEN = "t-1234-and-some-more"  # not a secret of anybody's

@@ -1,0 +1,160 @@
+"""A real server with the account and credential routes, and people who call it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import trio
+from sqlalchemy import Connection, insert, update
+
+from pipelit.clock import Clock, Ids
+from pipelit.llm.types import ProviderSpec
+from pipelit.services.api_keys import KeyEvents, describe_key
+from pipelit.services.auth import AuthService
+from pipelit.services.authenticator import Authenticator
+from pipelit.services.credentials import CredentialsService
+from pipelit.services.passwords import Passwords
+from pipelit.store import Store, schema
+from pipelit.store.queries import keys
+from pipelit.store.secrets import Secrets, new_key
+from pipelit.web.app import WebOptions, build_app
+from pipelit.web.call import Services
+from pipelit.web.routes import auth, credentials
+from pipelit.web.server import Address, serve
+from tests.kit.web_server import no_sockets
+
+
+class FakeProviders:
+    """Stands for the outside: remembers what it was asked and answers what it was told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[ProviderSpec] = []
+        self.error = ""
+        self.models: list[str] = []
+
+    async def test(self, spec: ProviderSpec) -> str:
+        self.asked.append(spec)
+        await trio.lowlevel.checkpoint()
+        return self.error
+
+    async def list(self, spec: ProviderSpec) -> list[str]:
+        self.asked.append(spec)
+        await trio.lowlevel.checkpoint()
+        return self.models
+
+
+class Caller:
+    """Somebody with or without a key. Paths are those of the contract, below `/api/v1`."""
+
+    def __init__(self, client: httpx2.AsyncClient, key: str | None = None) -> None:
+        self._client = client
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+
+    async def get(self, path: str) -> httpx2.Response:
+        return await self._send("GET", path)
+
+    async def post(self, path: str, body: Any = None) -> httpx2.Response:
+        return await self._send("POST", path, body)
+
+    async def patch(self, path: str, body: Any) -> httpx2.Response:
+        return await self._send("PATCH", path, body)
+
+    async def delete(self, path: str) -> httpx2.Response:
+        return await self._send("DELETE", path)
+
+    async def _send(self, method: str, path: str, body: Any = None) -> httpx2.Response:
+        url = f"/api/v1{path}"
+        if body is None:
+            return await self._client.request(method, url, headers=self._headers)
+        return await self._client.request(method, url, headers=self._headers, json=body)
+
+
+class AccountServer:
+    """The running server and a way behind it, for what no route can do yet."""
+
+    def __init__(self, client: httpx2.AsyncClient, store: Store, events: KeyEvents) -> None:
+        self.anyone = Caller(client)
+        self.client = client
+        self.store = store
+        self._events = events
+
+    def with_key(self, key: str) -> Caller:
+        return Caller(self.client, key)
+
+    async def setup(self) -> Caller:
+        """Make the first user, ada, over HTTP."""
+        body = {"username": "ada", "password": "correct horse"}
+        answer = await self.anyone.post("/auth/setup/", body)
+        return self.with_key(answer.json()["key"])
+
+    async def add_user(self, username: str, **values: Any) -> Caller:
+        """Make a normal user with a key, whose text is the name."""
+        now = Clock().now()
+        row = {"username": username, "created_at": now, **values}
+        key = describe_key(username, name="test", created_at=now)
+
+        def add(conn: Connection) -> int:
+            statement = insert(schema.users).values(**row).returning(schema.users.c.id)
+            return keys.insert_key(conn, conn.execute(statement).scalar_one(), key)
+
+        await self.store.write(add)
+        return self.with_key(username)
+
+    async def set_user(self, username: str, **values: Any) -> None:
+        users = schema.users
+        statement = update(users).where(users.c.username == username).values(**values)
+        await self.store.write(lambda conn: conn.execute(statement).rowcount)
+
+    async def set_key(self, name: str, **values: Any) -> None:
+        """Change the keys of a name, and announce it."""
+        table = schema.api_keys
+        statement = update(table).where(table.c.name == name).values(**values)
+        ids = await self.store.write(
+            lambda conn: list(conn.scalars(statement.returning(table.c.id)))
+        )
+        self._events.revoke(ids)
+
+
+@asynccontextmanager
+async def account_server(
+    store: Store, directory: Path, providers: FakeProviders
+) -> AsyncIterator[AccountServer]:
+    """Serve the routes of auth and credentials on a free port."""
+    clock, ids, events = Clock(), Ids(), KeyEvents()
+    services = Services(
+        AuthService(
+            store,
+            clock,
+            ids,
+            events,
+            workspaces_dir=directory / "workspaces",
+            passwords=Passwords(cost=4),
+        ),
+        CredentialsService(
+            store,
+            clock,
+            Secrets(new_key()),
+            test_provider=providers.test,
+            list_models=providers.list,
+        ),
+    )
+    stopping = trio.Event()
+    app = build_app(
+        api_routes=(*auth.ROUTES, *credentials.ROUTES),
+        root_routes=(),
+        services=services,
+        authenticate=Authenticator(store, clock, events).authenticate,
+        serve_socket=no_sockets,
+        stopping=stopping,
+        ids=ids,
+        options=WebOptions(),
+    )
+    run = partial(serve, app, host="127.0.0.1", port=0, stopping=stopping, grace=1.0)
+    async with trio.open_nursery() as nursery:
+        address: Address = await nursery.start(run)
+        async with httpx2.AsyncClient(base_url=address.url, trust_env=False) as client:
+            yield AccountServer(client, store, events)
+        nursery.cancel_scope.cancel()
