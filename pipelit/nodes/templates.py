@@ -1,0 +1,156 @@
+"""Resolves the expressions of a node's config just before an attempt.
+
+Contract: engine.md §20.2, §20.8, §20.9.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pipelit.engine.definition import NodeDef
+from pipelit.engine.expressions import (
+    MAX_TEMPLATE_CHARS,
+    ExpressionFailed,
+    Renderer,
+    has_expression,
+    may_be_large,
+)
+from pipelit.engine.outcome import Warning_
+from pipelit.nodes.base import NodeError
+from pipelit.nodes.worker import WorkerError, WorkerPool
+
+_SHOWN_CHARS = 200
+
+# operators.md §3, step 5: braces around a whole path are part of the path, not a template.
+_PATH_FIELD = re.compile(r"extra_config\.(rules\.\d+\.field|condition_field|condition_expression)")
+_LONE_PATH = re.compile(r"\s*\{\{\s*[\w.-]+\s*\}\}\s*")
+
+
+class ResolvedConfig(msgspec.Struct, frozen=True):
+    """A config with every expression resolved, and what could not be."""
+
+    config: dict[str, Any]
+    warnings: tuple[Warning_, ...] = ()
+
+
+class Templates:
+    """Renders single templates: simple ones here, the others in the worker pool."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._renderers = {False: Renderer(), True: Renderer(python_literals=True)}
+
+    async def render(
+        self, text: str, context: Mapping[str, Any], *, python_literals: bool = False
+    ) -> str:
+        """Render *text*; without braces it is returned untouched.
+
+        Args:
+            context: {name: plain JSON data}, see `engine.expressions.build_context`.
+            python_literals: objects and lists become Python literals instead of JSON.
+
+        Raises:
+            ExpressionFailed: an error of any kind, a limit included.
+        """
+        if not has_expression(text):
+            return text
+        if not may_be_large(text):
+            renderer = self._renderers[python_literals]
+            template = renderer.parse(text)
+            if template.is_simple:
+                return renderer.render(template, context)
+        return await self._render_outside(text, context, python_literals=python_literals)
+
+    async def _render_outside(
+        self, text: str, context: Mapping[str, Any], *, python_literals: bool
+    ) -> str:
+        if len(text) > MAX_TEMPLATE_CHARS:
+            raise ExpressionFailed(f"template longer than {MAX_TEMPLATE_CHARS} characters")
+        # A name that is not in the text cannot be meant; the rest need not travel.
+        needed = {name: value for name, value in context.items() if name in text}
+        try:
+            return await self._pool.render(text, needed, python_literals=python_literals)
+        except WorkerError as error:
+            raise ExpressionFailed(str(error)) from error
+
+
+async def resolve_config(
+    node: NodeDef, context: Mapping[str, Any], templates: Templates
+) -> ResolvedConfig:
+    """Resolve `system_prompt` and every string inside `extra_config` of *node*.
+
+    A string whose expression fails stays as it is and adds a warning.
+
+    Raises:
+        NodeError: `ExpressionError`, if the node wants `strict_expressions`.
+    """
+    config = dict(node.config)
+    is_code = node.component_type == "code"
+    if is_code and node.extra.get("template") is False:
+        return ResolvedConfig(config)
+    resolver = _Resolver(context, templates, strict=node.extra.get("strict_expressions") is True)
+    if isinstance(config.get("system_prompt"), str):
+        config["system_prompt"] = await resolver.resolve(config["system_prompt"], "system_prompt")
+    if node.extra:
+        config["extra_config"] = {
+            key: await resolver.resolve(
+                value, _field_of(key), python_literals=is_code and key == "code"
+            )
+            for key, value in node.extra.items()
+        }
+    return ResolvedConfig(config, tuple(resolver.warnings))
+
+
+def _field_of(key: str) -> str:
+    return key if key == "input_template" else f"extra_config.{key}"
+
+
+class _Resolver:
+    """One pass over one config."""
+
+    def __init__(self, context: Mapping[str, Any], templates: Templates, *, strict: bool) -> None:
+        self._context = context
+        self._templates = templates
+        self._strict = strict
+        self.warnings: list[Warning_] = []
+
+    async def resolve(self, value: Any, field: str, *, python_literals: bool = False) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: await self.resolve(inner, f"{field}.{key}") for key, inner in value.items()
+            }
+        if isinstance(value, list):
+            return [
+                await self.resolve(inner, f"{field}.{index}") for index, inner in enumerate(value)
+            ]
+        if not isinstance(value, str) or _is_lone_path(field, value):
+            return value
+        try:
+            return await self._templates.render(
+                value, self._context, python_literals=python_literals
+            )
+        except ExpressionFailed as error:
+            return self._keep(value, field, str(error))
+
+    def _keep(self, value: str, field: str, message: str) -> str:
+        if self._strict:
+            raise NodeError(
+                f"Expression in '{field}' failed: {message}",
+                code="ExpressionError",
+                retryable=False,
+            )
+        self.warnings.append(
+            {
+                "code": "expression_unresolved",
+                "field": field,
+                "message": message,
+                "template": value[:_SHOWN_CHARS],
+            }
+        )
+        return value
+
+
+def _is_lone_path(field: str, value: str) -> bool:
+    return bool(_PATH_FIELD.fullmatch(field) and _LONE_PATH.fullmatch(value))
