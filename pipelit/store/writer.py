@@ -119,7 +119,7 @@ class Writer:
             crashed = True
             raise
         finally:
-            self._running = self._stopping = False
+            self._running = False
             if not crashed:
                 self._close()
 
@@ -208,7 +208,7 @@ class Writer:
                 ticket.answer(outcome.Error(StorageUnavailable()))
 
     def _close(self) -> None:
-        self._closed = True
+        self._closed, self._stopping = True, False
         self._waiting_since = None
         while self._queue:
             self._queue.popitem(last=False)[0].answer(outcome.Error(StoreClosed()))
