@@ -1,0 +1,54 @@
+"""Fitting a conversation into a model's context window. Contract: engine.md §24.2–24.4."""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from pipelit.engine.messages import ChatMessage
+
+SAFETY = 512
+PER_MESSAGE = 4
+CHARS_PER_TOKEN = 4
+
+
+def budget(window: int, max_tokens: int | None) -> int:
+    """Return the tokens a prompt may have; zero or less means: do not trim."""
+    reserve = max_tokens or min(16_384, window // 4)
+    return window - reserve - SAFETY
+
+
+def count_tokens(message: ChatMessage) -> int:
+    """Estimate the tokens of a message: no tokenizer is downloaded."""
+    chars = len(message.text)
+    if message.tool_calls:
+        chars += len(msgspec.json.encode(message.tool_calls))
+    return math.ceil(chars / CHARS_PER_TOKEN) + PER_MESSAGE
+
+
+def trim(messages: Sequence[ChatMessage], room: int) -> tuple[ChatMessage, ...]:
+    """Keep the longest suffix of a conversation that fits *room* tokens.
+
+    The kept part starts with a user message, so it never holds a tool result without the message
+    that asked for it. If even the last user message does not fit, it is kept alone, its text cut
+    in the middle. The system prompt is not part of the conversation: its caller keeps it.
+    """
+    starts = [index for index, message in enumerate(messages) if message.role == "user"]
+    if not starts:
+        return tuple(messages)
+    sizes = [count_tokens(message) for message in messages]
+    for start in starts:
+        if sum(sizes[start:]) <= room:
+            return tuple(messages[start:])
+    last = starts[-1]
+    if sizes[last] <= room:
+        return tuple(messages[last:])
+    return (_cut(messages[last], room),)
+
+
+def _cut(message: ChatMessage, room: int) -> ChatMessage:
+    chars = max(0, (room - PER_MESSAGE) * CHARS_PER_TOKEN)
+    text = message.text
+    head = (chars + 1) // 2
+    tail = chars - head
+    return msgspec.structs.replace(message, content=text[:head] + text[len(text) - tail :])

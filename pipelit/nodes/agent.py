@@ -1,0 +1,305 @@
+"""The agent: asks its model, runs the tools it calls, until an answer comes.
+
+Everything it has done is saved after each model answer and each tool result, so a retry or a
+recovery repeats neither. Contract: engine.md §22, §23.4, §25.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from pipelit.clock import format_instant
+from pipelit.engine.context import count_tokens, trim
+from pipelit.engine.messages import (
+    ChatMessage,
+    MessageUsage,
+    ToolCall,
+    parse_message,
+    sanitise,
+)
+from pipelit.engine.outcome import Outcome, Report, Usage
+from pipelit.engine.wire import USAGE_MISSING
+from pipelit.llm.types import InvalidToolCall, ModelResponse
+from pipelit.nodes.agent_model import Model, ModelParts, resolve_model
+from pipelit.nodes.agent_tools import Toolbox, ToolResult
+from pipelit.nodes.base import Component, NodeCall, NodeError, RunEvent, RunPort, ToolFactory
+
+DEFAULT_MAX_ITERATIONS = 50
+MAX_ITERATIONS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentParts:
+    """What agents are built from."""
+
+    models: ModelParts
+    tools: Mapping[str, ToolFactory]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run so far, as saved. `usage` covers all attempts of the activation."""
+
+    messages: tuple[ChatMessage, ...]
+    """The messages of the run, its input included."""
+    remembered: tuple[ChatMessage, ...] = ()
+    """What the node remembered of the thread when the run began."""
+    results: dict[str, ChatMessage] = {}
+    """{tool call id: result} of the last answer's calls."""
+    usage: Usage = Usage()
+    model_calls: int = 0
+    spoken: str | None = None
+    warnings: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the last answer that have no result yet."""
+        last = self.messages[-1] if self.messages else None
+        calls = last.tool_calls if last is not None and last.role == "assistant" else ()
+        return tuple(call for call in calls if call.id not in self.results)
+
+
+def agent_component(parts: AgentParts) -> Component:
+    """Return the component of type `agent`."""
+
+    async def agent(call: NodeCall) -> Outcome:
+        return await AgentRun(call, parts).run()
+
+    return agent
+
+
+class AgentRun:
+    """One run of one agent. Owned by the node's task."""
+
+    def __init__(self, call: NodeCall, parts: AgentParts) -> None:
+        if call.run is None:
+            raise TypeError("an agent runs only inside an execution")
+        self._call = call
+        self._parts = parts
+        self._port: RunPort = call.run
+        self._prompt: str = call.config.get("system_prompt") or ""
+        self._template: str | None = call.extra.get("input_template")
+
+    async def run(self) -> Outcome:
+        """Run to the final answer."""
+        self._progress = await self._restore()
+        self._model: Model = await resolve_model(self._call, self._parts.models)
+        self._warn(*self._model.warnings)
+        self._toolbox = Toolbox(self._call, self._parts.tools, search=not self._model.native_search)
+        limit = _clamp(self._call.extra.get("max_iterations"))
+        while True:
+            await self._run_open_calls()
+            if self._progress.model_calls >= limit:
+                raise NodeError(
+                    f"Agent stopped after {limit} iterations without a final answer",
+                    code="AgentRecursionError",
+                    retryable=False,
+                    report=self._report(),
+                )
+            response = await self._ask_model()
+            if not response.calls:
+                return self._finish(response)
+            await self._accept_calls(response)
+
+    async def _restore(self) -> Progress:
+        if self._port.progress is not None:
+            return msgspec.convert(self._port.progress, Progress)
+        remembered: tuple[ChatMessage, ...] = ()
+        if self._call.extra.get("conversation_memory") is True:
+            remembered = await self._port.history()
+        known = {message.id for message in remembered}
+        fresh = tuple(message for message in self._input() if message.id not in known)
+        return Progress(messages=fresh, remembered=remembered)
+
+    def _input(self) -> tuple[ChatMessage, ...]:
+        if self._template:
+            return (self._message("user", self._template),)
+        shared = tuple(map(parse_message, self._call.state["messages"]))
+        if any(message.role == "user" for message in shared):
+            return shared
+        payload = self._call.state["trigger"].get("payload")
+        text = msgspec.json.encode(payload).decode() if payload else "(no message)"
+        return (*shared, self._message("user", text))
+
+    async def _ask_model(self) -> ModelResponse:
+        """Call the model once; whatever happens, the call is counted."""
+        progress = self._progress
+        system = self._model.system_messages(self._prompt, self._now())
+        conversation = (*progress.remembered, *progress.messages)
+        clean = tuple(m for m in map(sanitise, conversation) if m is not None)
+        if not self._toolbox.specs:
+            clean = tuple(m for m in clean if m.role != "tool" and not m.tool_calls)
+        room = self._model.prompt_budget
+        kept = trim(clean, room - sum(map(count_tokens, system))) if room > 0 else clean
+        request = self._model.request((*system, *kept), self._toolbox.specs)
+        self._port.note(self._report())
+        usage: MessageUsage | None = None
+        pieces = 0
+
+        def on_text(text: str) -> None:
+            nonlocal pieces
+            self._port.delta(text, pieces)
+            pieces += 1
+
+        try:
+            response = await self._model.provider.complete(
+                request, on_text=on_text, on_alive=self._port.alive
+            )
+            usage = response.usage
+        finally:
+            self._count(usage)
+        return response
+
+    def _count(self, usage: MessageUsage | None) -> None:
+        spent = Usage(llm_calls=1)
+        if usage is None:
+            self._warn(USAGE_MISSING)
+        else:
+            spent = Usage(
+                llm_calls=1,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                total_tokens=usage.total_tokens,
+                cost_micros=self._cost(usage),
+            )
+        self._change(usage=self._progress.usage + spent, model_calls=self._progress.model_calls + 1)
+
+    def _cost(self, usage: MessageUsage) -> int:
+        if self._model.price is None:
+            message = f"No price known for model '{self._model.name}'."
+            self._warn({"code": "price_unknown", "message": message})
+            return 0
+        return self._model.price(usage.input_tokens, usage.output_tokens)
+
+    async def _accept_calls(self, response: ModelResponse) -> None:
+        """Save an answer that calls tools, and announce them."""
+        calls, invalid = _name_calls(response)
+        answer = self._message("assistant", response.text, tool_calls=calls, usage=response.usage)
+        self._change(
+            messages=(*self._progress.messages, answer),
+            results={},
+            usage=self._progress.usage + Usage(tool_invocations=len(calls)),
+        )
+        events = [*self._say(response.text), *self._toolbox.announce(calls)]
+        await self._save(events)
+        for call, raw in invalid:
+            await self._settle(self._toolbox.refuse_arguments(call, raw))
+
+    async def _run_open_calls(self) -> None:
+        """Run the calls that have no result yet, together; then append all in call order."""
+        if self._progress.open_calls:
+            await self._toolbox.run(self._progress.open_calls, self._settle, self._port.alive)
+        last = self._progress.messages[-1]
+        if last.role == "assistant" and last.tool_calls:
+            results = self._progress.results
+            ordered = tuple(results[call.id] for call in last.tool_calls)
+            self._change(messages=(*self._progress.messages, *ordered), results={})
+
+    async def _settle(self, result: ToolResult) -> None:
+        """Save one tool result with the event that announces it."""
+        message = self._message(
+            "tool", result.text, tool_call_id=result.call.id, name=result.call.name
+        )
+        self._change(results={**self._progress.results, result.call.id: message})
+        await self._save(result.events)
+
+    def _finish(self, response: ModelResponse) -> Outcome:
+        final = self._message("assistant", response.text, usage=response.usage)
+        events = self._say(response.text)
+        self._change(messages=(*self._progress.messages, final))
+        said = [m.text for m in self._progress.messages if m.role == "assistant" and m.text]
+        remembers = self._call.extra.get("conversation_memory") is True
+        kept = tuple(m for m in map(sanitise, self._progress.messages) if m is not None)
+        return Outcome(
+            ports={
+                "output": said[-1] if said else "",
+                "messages": [message.to_json() for message in self._progress.messages],
+            },
+            messages=(final,) if final.text else (),
+            spoken=response.text if events else None,
+            remember=kept if remembers else (),
+            report=self._report(),
+        )
+
+    def _say(self, text: str) -> list[RunEvent]:
+        """Announce a text, unless it is the one announced last."""
+        if not text or text == self._progress.spoken:
+            return []
+        self._change(spoken=text)
+        data = {
+            "execution_id": self._call.identity.execution_id,
+            "node_id": self._call.node.node_id,
+            "text": text,
+        }
+        return [RunEvent("chat_message", data)]
+
+    async def _save(self, events: list[RunEvent]) -> None:
+        await self._port.save(msgspec.to_builtins(self._progress), events)
+
+    def _change(self, **changes: Any) -> None:
+        self._progress = msgspec.structs.replace(self._progress, **changes)
+        self._port.note(self._report())
+
+    def _warn(self, *warnings: dict[str, Any]) -> None:
+        fresh = tuple(w for w in warnings if w not in self._progress.warnings)
+        self._change(warnings=(*self._progress.warnings, *fresh))
+
+    def _report(self) -> Report:
+        """Say what this attempt has done; what earlier ones used is in their own log rows."""
+        used: dict[str, int] = {
+            name: getattr(self._progress.usage, name) - getattr(self._port.recorded, name)
+            for name in Usage.__struct_fields__
+        }
+        model = self._call.attached.model
+        return Report(
+            usage=Usage(**used),
+            model=(model.config.get("model_name") or None) if model is not None else None,
+            input=self._log_input() or None,
+            trace=(*self._progress.messages, *self._progress.results.values()),
+            warnings=self._progress.warnings,
+        )
+
+    def _log_input(self) -> dict[str, str]:
+        said = {"system_prompt": self._prompt}
+        if self._template:
+            said["input_template"] = self._template
+        else:
+            users = [m.text for m in self._progress.messages if m.role == "user"]
+            said["text"] = users[-1] if users else ""
+        return {key: text[:4000] for key, text in said.items() if text}
+
+    def _message(self, role: Any, content: str, **fields: Any) -> ChatMessage:
+        message_id = self._call.services.ids.hex(12)
+        return ChatMessage(
+            id=message_id, role=role, content=content, timestamp=self._now(), **fields
+        )
+
+    def _now(self) -> str:
+        return format_instant(self._call.services.clock.now())
+
+
+def _name_calls(
+    response: ModelResponse,
+) -> tuple[tuple[ToolCall, ...], list[tuple[ToolCall, str]]]:
+    """Give every call an id of its own; set apart those whose arguments are no JSON object."""
+    calls: list[ToolCall] = []
+    invalid: list[tuple[ToolCall, str]] = []
+    seen: set[str] = set()
+    for index, given in enumerate(response.calls):
+        call_id = given.id if given.id and given.id not in seen else f"{given.id or 'call'}_{index}"
+        seen.add(call_id)
+        match given:
+            case InvalidToolCall(raw_arguments=raw):
+                call = ToolCall(call_id, given.name, {})
+                invalid.append((call, raw))
+            case ToolCall():
+                call = ToolCall(call_id, given.name, given.arguments)
+        calls.append(call)
+    return tuple(calls), invalid
+
+
+def _clamp(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(1, min(value, MAX_ITERATIONS))
+    return DEFAULT_MAX_ITERATIONS
