@@ -1,10 +1,11 @@
 """Settings: where a value comes from, how a bad one is refused, and that secrets stay unseen."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from pipelit.settings import (
     ALIASED,
@@ -157,6 +158,29 @@ def test_every_setting_says_what_it_is_for() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert set(Settings.model_fields) >= ALIASED | STORED
     assert variable("data_dir") == "PIPELIT_DIR"
+
+
+def test_the_reference_and_the_settings_name_the_same_things() -> None:
+    """Every row of the table is a setting with that default and alias, and the reverse."""
+    reference = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
+    table = reference.read_text().partition("## 2. Table")[2].partition("## 3.")[0]
+    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE)
+
+    assert {f"PIPELIT_{name}" for name, *_ in rows} == set(map(variable, Settings.model_fields))
+    assert {name for name, *_, alias in rows if alias == "same"} == {a.upper() for a in ALIASED}
+    defaults = Settings(data_dir=Path("DIR"))
+    for name, _, default, _ in rows:
+        if name not in ("DIR", "DATABASE_URL", "FIELD_ENCRYPTION_KEY"):
+            value = getattr(defaults, name.lower())
+            assert as_written(value) == default.split(" ")[0].strip("`"), name
+
+
+def as_written(value: object) -> str:
+    if value is None or value == () or isinstance(value, SecretStr):
+        return '""'
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
 def test_settings_are_frozen(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ class View:
 
     def live(self, now: float) -> list[Line]:
         """Return the nodes running at *now* (Unix seconds) and the text being written."""
+        if self._started is None:
+            return [Line(f"{INDENT}waiting for its turn", STYLES["waiting"])]
         lines = []
         for node in self._running.values():
             seconds = max(0.0, now - node.since)

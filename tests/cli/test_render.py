@@ -35,6 +35,7 @@ def test_no_line_of_an_ordinary_run_is_wider_than_80_columns() -> None:
 def test_the_live_area_shows_running_nodes_and_the_text_being_written() -> None:
     """Pieces are joined; index 0 starts a new text; the finished text leaves the live area."""
     view = View()
+    assert [line.text.strip() for line in view.live(0.0)] == ["waiting for its turn"]
     for one in (
         event(1, "execution_started"),
         node(2, "agent_1", "running"),

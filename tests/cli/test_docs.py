@@ -1,0 +1,80 @@
+"""The documents name commands that exist, and every command is documented."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from pipelit.cli import main
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/operators.md")
+FENCE = re.compile(r"^```(?:sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def written_commands() -> Iterator[tuple[str, str]]:
+    """Yield (document, arguments) of every `pipelit …` line in a fence."""
+    for name in DOCUMENTS:
+        for block in FENCE.findall((ROOT / name).read_text()):
+            for line in block.splitlines():
+                found = re.fullmatch(r"(?:PIPELIT_\S+ )*(?:\.venv/bin/)?pipelit (.+)", line)
+                if found:
+                    yield name, found[1]
+
+
+def leaves(command: click.Command, path: str = "") -> Iterator[str]:
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from leaves(child, f"{path} {name}".strip())
+    else:
+        yield path
+
+
+@pytest.mark.parametrize(("document", "arguments"), sorted(set(written_commands())))
+def test_a_written_command_is_one_the_program_takes(document: str, arguments: str) -> None:
+    """Names, options and arguments are right; nothing is run."""
+    words = shlex.split(arguments)
+    command: click.Command = main
+    context = click.Context(main)
+    while isinstance(command, click.Group):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None, f"{document}: {arguments}"
+        command = found
+    command.make_context("pipelit", words)
+
+
+def test_the_documents_show_the_commands_of_the_first_minute() -> None:
+    """Whoever follows them sees a run, a cancel and a crash."""
+    shown = {arguments.split()[0] for _, arguments in written_commands()}
+
+    assert shown >= {"demo", "chat", "executions", "serve", "setup", "workflow"}
+
+
+def test_every_command_says_what_it_does() -> None:
+    """`--help` is never empty, and commands of the contract are there."""
+    names = set(leaves(main))
+
+    assert names == {
+        "serve", "setup", "login", "chat", "run", "demo",
+        "workflow list", "workflow show", "workflow create", "workflow validate",
+        "workflow delete",
+        "executions list", "executions show", "executions cancel", "executions watch",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_links_between_documents_lead_somewhere(document: str) -> None:
+    """A relative link names a file of the repository."""
+    source = ROOT / document
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", source.read_text()):
+        assert (source.parent / link).exists(), link
+
+
+def test_the_architecture_names_packages_that_exist() -> None:
+    """Each box of the picture can be opened."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in re.findall(r"`(pipelit/[a-z_/]*(?:\.py)?)`", text):
+        assert (ROOT / path).exists(), path
