@@ -2,7 +2,7 @@
 
 Usage: python ops/new_revision.py 0002 "Give workflows a colour"
 
-The result is a draft: read it, and test it, before it is committed.
+The result is a draft: read, format and test it before it is committed.
 """
 
 import sys
@@ -31,6 +31,9 @@ def main(revision: str, message: str) -> None:
             config.attributes["connection"] = connection
             command.revision(config, message, autogenerate=True, rev_id=revision)
         engine.dispose()
+    (path,) = (SCRIPTS / "versions").glob(f"{revision}_*.py")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "# ###" not in line))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,11 @@ T = TypeVar("T")
 
 Unit: TypeAlias = Callable[[Connection], T]
 """A piece of work on the database. It may run more than once before it counts, so it uses no clock
-and no randomness and has no effect but its SQL. What it returns or raises reaches its caller."""
+and no randomness and has no effect but its SQL. What it returns or raises reaches its caller.
+
+It returns plain values: rows are fetched inside. If it means to go on after a database error, it
+wraps that statement in `conn.begin_nested()`, for PostgreSQL would refuse everything that follows.
+It neither commits nor rolls back."""
 
 AnyUnit: TypeAlias = Unit[Any]
 Result: TypeAlias = outcome.Outcome[Any]

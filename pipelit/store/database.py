@@ -19,9 +19,13 @@ BUSY_TIMEOUT = 5.0  # seconds a connection waits for another process's lock
 STATEMENT_TIMEOUT = 30.0  # seconds one statement may take on PostgreSQL
 
 _SQLITE_PRAGMAS = (
+    # Takes effect in a new file only: retention gives pages back in steps, never by a VACUUM.
+    "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     # WAL with NORMAL may lose the last commits at power loss (sqlite.org/pragma.html#synchronous).
     "PRAGMA synchronous = FULL",
+    # After a burst the log shrinks to this many bytes.
+    "PRAGMA journal_size_limit = 67108864",
 )
 _POSTGRES_CONNECT = {
     "connect_timeout": 5,

@@ -44,7 +44,7 @@ class Ledger:
             raise RuntimeError("bug")
         if self.full:
             raise StorageUnavailable
-        return [outcome.capture(unit, self.committed) for unit in units]  # type: ignore[arg-type]
+        return [outcome.capture(unit, self.committed) for unit in units]  # type: ignore[call-overload]
 
 
 class World:

@@ -35,6 +35,10 @@ def is_live(conn: Connection, node_id: str, epoch: int) -> bool:
     return bool(conn.scalar(select(live_server(literal(node_id), literal(epoch)))))
 
 
+def read_clock(conn: Connection) -> datetime:
+    return conn.execute(select(database_now())).scalar_one()
+
+
 def expire(conn: Connection, node_id: str) -> None:
     past = database_now(plus=timedelta(seconds=-1))
     conn.execute(
@@ -66,7 +70,7 @@ def test_a_lease_lasts_from_the_databases_now(conn: Connection) -> None:
 
     assert renew_lease(conn, "a", epoch)
 
-    now = conn.scalar(select(database_now()))
+    now = read_clock(conn)
     (server,) = list_servers(conn)
     assert LEASE - timedelta(seconds=2) < server.lease_until - now <= LEASE
     assert server.live
@@ -74,7 +78,7 @@ def test_a_lease_lasts_from_the_databases_now(conn: Connection) -> None:
 
 def test_the_databases_clock_is_a_clock(conn: Connection) -> None:
     """`database_now` is the wall clock, in UTC."""
-    now = conn.scalar(select(database_now()))
+    now = read_clock(conn)
 
     assert abs(now - datetime.now(UTC)) < timedelta(seconds=5)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from sqlalchemy import URL, Connection, event, text
+from sqlalchemy import URL, Connection, event, text, update
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pipelit.store import (
@@ -16,10 +16,11 @@ from pipelit.store import (
     Store,
     StoreCorrupted,
     StoreError,
+    Unit,
 )
 from pipelit.store.database import Purpose, open_engine
 from tests.kit.store import hold_of, running_store
-from tests.store.items import add, metadata, names
+from tests.store.items import add, items, metadata, names
 
 
 class Disk:
@@ -43,7 +44,7 @@ class Disk:
         connection.execute(self.pragma).close()  # type: ignore[attr-defined]
 
 
-def add_big(name: str) -> object:
+def add_big(name: str) -> Unit[str]:
     """Return a unit that needs new pages."""
 
     def unit(conn: Connection) -> str:
@@ -245,7 +246,7 @@ async def test_a_lost_connection_is_replaced(postgres_items: URL) -> None:
 async def test_a_commit_that_never_arrived_is_repeated(postgres_items: URL) -> None:
     """A connection that broke before the commit: the units run again, once."""
     async with running_store(postgres_items) as store:
-        broken = []
+        broken: list[bool] = []
 
         def on_commit(connection: Connection) -> None:
             if not broken:
@@ -315,3 +316,29 @@ async def test_a_statement_past_its_time_limit_fails_alone(
             await store.write(lambda conn: conn.execute(text("SELECT pg_sleep(10)")) and None)
 
         assert await store.write(add("b")) == "b"
+
+
+@pytest.mark.slow
+async def test_a_deadlock_between_two_servers_is_resolved(postgres_items: URL) -> None:
+    """Batches of two servers that block each other both end up committed."""
+
+    def both(first: int, second: int, mine: trio.Event, other: trio.Event) -> Unit[None]:
+        def unit(conn: Connection) -> None:
+            change = update(items).values(name=items.c.name + "!")
+            conn.execute(change.where(items.c.position == first))
+            trio.from_thread.run_sync(mine.set)
+            trio.from_thread.run(other.wait)
+            conn.execute(change.where(items.c.position == second))
+
+        return unit
+
+    async with running_store(postgres_items) as one, running_store(postgres_items) as two:
+        await one.write(add("a"))
+        await one.write(add("b"))
+        left, right = trio.Event(), trio.Event()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.write, both(1, 2, left, right))
+            nursery.start_soon(two.write, both(2, 1, right, left))
+
+        assert await one.read(names) == ["a!!", "b!!"]
