@@ -1,10 +1,11 @@
 """Who presents this API key? Contract: README.md §2."""
 
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-import msgspec
 import trio
 
 from pipelit.clock import Clock
@@ -22,22 +23,16 @@ NO_USER = "User not found."
 _BETWEEN_NOTES = timedelta(minutes=1)
 
 
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that was good when it was presented, and how one learns that it no longer is."""
-
-    principal: Principal
-    expires_at: datetime | None
-    revoked: trio.Event
-
-
 class _Known:
-    """A cached admission. Good until its event is set or its time is over."""
+    """A key that was good when it was looked up. So it is until it is revoked or expires."""
 
-    __slots__ = ("admission", "used_at")
+    __slots__ = ("expires_at", "principal", "revoked", "used_at")
 
-    def __init__(self, admission: Admission, used_at: datetime | None) -> None:
-        self.admission = admission
-        self.used_at = used_at
+    def __init__(self, row: keys.KeyRow, revoked: trio.Event) -> None:
+        self.principal = _build_principal(row)
+        self.expires_at = row.expires_at
+        self.used_at = row.last_used_at
+        self.revoked = revoked
 
 
 class Authenticator:
@@ -63,38 +58,48 @@ class Authenticator:
         Raises:
             Unauthenticated: unknown, revoked or expired key, or its user is disabled.
         """
-        return (await self.admit(key)).principal
-
-    async def admit(self, key: str) -> Admission:
-        """Return who presents *key*, for a caller that stays longer than one request.
-
-        Raises:
-            Unauthenticated: as `authenticate`.
-        """
         key_hash = hash_key(key)
         known = self._find(key_hash)
         if known is None:
             known = await self._load(key_hash)
-        expires_at = known.admission.expires_at
-        if expires_at is not None and expires_at <= self._clock.now():
+        if self._is_over(known.expires_at):
             raise Unauthenticated(EXPIRED)
         await self._note_use(known)
-        return known.admission
+        return known.principal
 
-    async def wait_ended(self, admission: Admission) -> None:
-        """Wait until the key is revoked or expires; for ever if it does neither."""
-        if admission.expires_at is None:
-            await admission.revoked.wait()
-            return
-        left = (admission.expires_at - self._clock.now()).total_seconds()
+    @asynccontextmanager
+    async def watch(self, principal: Principal) -> AsyncIterator[trio.Event]:
+        """Give the event that is set when the key of *principal* is revoked or expires.
+
+        For whoever serves a key longer than one request. A key that ended since it was presented
+        has its event set at once.
+        """
+        revoked = self._events.watch(principal.key_id)
+        # Read after watching began: a revocation is in the row, or will be in the event.
+        row = await self._store.read(partial(keys.find_key_by_id, key_id=principal.key_id))
+        ended = trio.Event()
+        if row is None or not row.is_active:
+            ended.set()
+            yield ended
+        elif row.expires_at is None:
+            yield revoked
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell_end, revoked, row.expires_at, ended)
+                yield ended
+                nursery.cancel_scope.cancel()
+
+    async def _tell_end(self, revoked: trio.Event, expires_at: datetime, ended: trio.Event) -> None:
+        left = (expires_at - self._clock.now()).total_seconds()
         with trio.move_on_after(max(0.0, left)):
-            await admission.revoked.wait()
+            await revoked.wait()
+        ended.set()
 
     def _find(self, key_hash: str) -> _Known | None:
         known = self._known.get(key_hash)
         if known is None:
             return None
-        if known.admission.revoked.is_set():
+        if known.revoked.is_set():
             del self._known[key_hash]
             return None
         self._known.move_to_end(key_hash)
@@ -109,32 +114,23 @@ class Authenticator:
                 break
         if row is None:
             raise Unauthenticated(INVALID)
-        loaded = _Known(self._judge(row), row.last_used_at)
+        self._check(row)
+        loaded = _Known(row, self._events.watch(row.id))
         known = self._known.setdefault(key_hash, loaded)
         if len(self._known) > self._capacity:
             self._known.popitem(last=False)
         return known
 
-    def _judge(self, row: keys.KeyRow) -> Admission:
+    def _check(self, row: keys.KeyRow) -> None:
         if not row.is_active:
             raise Unauthenticated(REVOKED)
-        if row.expires_at is not None and row.expires_at <= self._clock.now():
+        if self._is_over(row.expires_at):
             raise Unauthenticated(EXPIRED)
         if not row.user_is_active:
             raise Unauthenticated(NO_USER)
-        is_agent = row.kind == "agent"
-        return Admission(
-            principal=Principal(
-                user_id=row.user_id,
-                username=row.username,
-                role="normal" if is_agent else row.role,
-                key_id=row.id,
-                is_agent=is_agent,
-                acts_for=row.created_by_id if is_agent else None,
-            ),
-            expires_at=row.expires_at,
-            revoked=self._events.watch(row.id),
-        )
+
+    def _is_over(self, expires_at: datetime | None) -> bool:
+        return expires_at is not None and expires_at <= self._clock.now()
 
     async def _note_use(self, known: _Known) -> None:
         now = self._clock.now()
@@ -142,9 +138,21 @@ class Authenticator:
             await trio.lowlevel.checkpoint()
             return
         known.used_at = now
-        note = partial(keys.touch_key, key_id=known.admission.principal.key_id, used_at=now)
+        note = partial(keys.touch_key, key_id=known.principal.key_id, used_at=now)
         try:
             await self._store.write(note)
         except StoreError:
             # Whoever may come in may read while nothing can be written; the next minute notes it.
             return
+
+
+def _build_principal(row: keys.KeyRow) -> Principal:
+    is_agent = row.kind == "agent"
+    return Principal(
+        user_id=row.user_id,
+        username=row.username,
+        role="normal" if is_agent else row.role,
+        key_id=row.id,
+        is_agent=is_agent,
+        acts_for=row.created_by_id if is_agent else None,
+    )

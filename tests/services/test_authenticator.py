@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from pipelit.errors import Unauthenticated
 from pipelit.services.api_keys import KeyEvents, describe_key, hash_key
@@ -194,32 +194,52 @@ async def test_the_cache_is_bounded(store: Store, clock: HandClock, events: KeyE
 async def test_a_watcher_learns_of_a_revocation_at_once(
     store: Store, clock: HandClock, authenticator: Authenticator, events: KeyEvents
 ) -> None:
-    """Waiting for the end of an admission ends with its key, not with another's."""
+    """The end of its own key is told, that of another's is not."""
     key_id = await add_key(store, clock, await add_user(store, clock))
-    admission = await authenticator.admit(KEY)
+    principal = await authenticator.authenticate(KEY)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(authenticator.wait_ended, admission)
-        await trio.testing.wait_all_tasks_blocked()
+    async with authenticator.watch(principal) as ended:
         events.revoke([key_id + 1])
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(nursery.child_tasks) == 1
+        assert not ended.is_set()
         events.revoke([key_id])
+        assert ended.is_set()
 
-    assert admission.revoked.is_set()
 
-
-async def test_a_watcher_learns_that_a_key_expired(
-    store: Store, clock: HandClock, authenticator: Authenticator
+async def test_a_watcher_that_comes_late_learns_it_too(
+    store: Store, clock: HandClock, authenticator: Authenticator, events: KeyEvents
 ) -> None:
-    """An admission also ends when its time is over."""
-    await add_key(store, clock, await add_user(store, clock), lives=0.01)
-    admission = await authenticator.admit(KEY)
+    """A key revoked, or gone, between its presentation and the watch has ended."""
+    key_id = await add_key(store, clock, await add_user(store, clock))
+    principal = await authenticator.authenticate(KEY)
+    await set_key(store, key_id, is_active=False)
+    events.revoke([key_id])
 
-    with trio.fail_after(1):
-        await authenticator.wait_ended(admission)
+    async with authenticator.watch(principal) as ended:
+        assert ended.is_set()
+    await store.write(lambda conn: conn.execute(delete(api_keys)).rowcount)
+    async with authenticator.watch(principal) as ended:
+        assert ended.is_set()
 
-    assert not admission.revoked.is_set()
+
+@pytest.mark.parametrize("revoke", [True, False])
+async def test_a_watcher_learns_that_a_key_expired(
+    store: Store,
+    clock: HandClock,
+    authenticator: Authenticator,
+    events: KeyEvents,
+    revoke: bool,
+) -> None:
+    """A key with an end ends at that time, or before it by revocation."""
+    lives = 3600 if revoke else 0.01
+    key_id = await add_key(store, clock, await add_user(store, clock), lives=lives)
+    principal = await authenticator.authenticate(KEY)
+
+    async with authenticator.watch(principal) as ended:
+        assert not ended.is_set()
+        if revoke:
+            events.revoke([key_id])
+        with trio.fail_after(1):
+            await ended.wait()
 
 
 def test_an_event_nobody_holds_is_forgotten() -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from pipelit.store.schema import api_keys, users
 
@@ -52,9 +52,12 @@ _COLUMNS = (
 
 def find_key(conn: Connection, key_hash: str) -> KeyRow | None:
     """Return the key with this hash, revoked or not."""
-    statement = select(*_COLUMNS).join_from(api_keys, users).where(api_keys.c.key_hash == key_hash)
-    row = conn.execute(statement).mappings().first()
-    return None if row is None else KeyRow(**row)
+    return _find(conn, api_keys.c.key_hash == key_hash)
+
+
+def find_key_by_id(conn: Connection, key_id: int) -> KeyRow | None:
+    """Return the key *key_id*, revoked or not."""
+    return _find(conn, api_keys.c.id == key_id)
 
 
 def insert_key(conn: Connection, user_id: int, key: NewKey) -> int:
@@ -83,3 +86,9 @@ def revoke_oldest(conn: Connection, user_id: int, *, name: str, keep: int) -> Se
         statement = update(api_keys).where(api_keys.c.id.in_(revoked)).values(is_active=False)
         conn.execute(statement)
     return revoked
+
+
+def _find(conn: Connection, condition: ColumnElement[bool]) -> KeyRow | None:
+    statement = select(*_COLUMNS).join_from(api_keys, users).where(condition)
+    row = conn.execute(statement).mappings().first()
+    return None if row is None else KeyRow(**row)
