@@ -1,11 +1,10 @@
 """Stands between Hypercorn and the application and closes what its configuration leaves open.
 
-Hypercorn hands the application a bound method of the stream that serves the request, and that
-stream leads to the connection. Both are internals: the version is pinned, and every use of them
-has a test on a real socket.
+Hypercorn hands the application a bound method of the stream that serves the request. That is an
+internal: the version is pinned, and what is done with it has a test on a real socket.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import trio
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
@@ -13,53 +12,35 @@ from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallabl
 from wsproto.events import Message
 
 
-class _Served:
-    """One request or WebSocket under way. Compared by identity."""
-
-    def __init__(self, transport: trio.abc.Stream, *, is_socket: bool) -> None:
-        self.transport = transport
-        self.is_socket = is_socket
-
-
 class Guard:
-    """An ASGI application around another; knows the connections that are being served."""
+    """An ASGI application around another; knows how many WebSockets are open."""
 
     def __init__(self, app: ASGIFramework) -> None:
         self._app = app
-        self._served: set[_Served] = set()
-        self._ended = trio.lowlevel.ParkingLot()
+        self._open_sockets = 0
+        self._socket_ended = trio.lowlevel.ParkingLot()
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
         """Serve one request or WebSocket."""
-        if scope["type"] == "lifespan":
+        if scope["type"] != "websocket":
             return await self._app(scope, receive, send)
-        stream: Any = send.__self__  # type: ignore[attr-defined]  # a bound method, see above
-        if isinstance(stream, WSStream):
-            # permessage-deflate costs 120 KB a socket and cannot be configured away.
-            stream.handshake.extensions = None
-            stream.buffer = BoundedBuffer(stream.buffer.max_length)
-        served = _Served(_transport(stream), is_socket=isinstance(stream, WSStream))
-        self._served.add(served)
+        stream: WSStream = send.__self__  # type: ignore[attr-defined]  # a bound method, see above
+        # permessage-deflate costs 120 KB a socket and cannot be configured away.
+        stream.handshake.extensions = None
+        stream.buffer = BoundedBuffer(stream.buffer.max_length)
+        self._open_sockets += 1
         try:
-            await self._app(scope, receive, send)
+            return await self._app(scope, receive, send)
         finally:
-            self._served.remove(served)
-            self._ended.unpark_all()
+            self._open_sockets -= 1
+            self._socket_ended.unpark_all()
 
     async def wait_no_sockets(self) -> None:
         """Wait until no WebSocket is open."""
-        while any(served.is_socket for served in self._served):
-            await self._ended.park()
-
-    async def abort(self) -> None:
-        """End every connection that is still served, without a word.
-
-        The only way out for a request whose client does not read: Hypercorn shields its sends.
-        """
-        for served in tuple(self._served):
-            await trio.aclose_forcefully(served.transport)
+        while self._open_sockets:
+            await self._socket_ended.park()
 
 
 class BoundedBuffer(WebsocketBuffer):
@@ -75,17 +56,9 @@ class BoundedBuffer(WebsocketBuffer):
             FrameTooLargeError: the message is over the limit; Hypercorn closes with 1009.
         """
         piece = event.data
-        size = len(piece.encode()) if isinstance(piece, str) else len(piece)
-        total = self.length + size
+        total = self.length + len(piece.encode() if isinstance(piece, str) else piece)
         if total > self.max_length:
             self.length = total
             raise FrameTooLargeError
         super().extend(event)
         self.length = total
-
-
-def _transport(stream: Any) -> trio.abc.Stream:
-    """Follow stream → protocol → connection to the bytes' own stream."""
-    protocol = stream.send.__self__
-    connection = protocol.send.__self__
-    return cast("trio.abc.Stream", connection.stream)

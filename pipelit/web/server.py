@@ -1,15 +1,20 @@
-"""Listens, and stops in order. The only place that starts Hypercorn.
+"""Listens, and stops in order. The only place that runs Hypercorn.
 
-Contract: operations.md §5. What is walled off here and in `guard` and `connection`: stack.md §2.
+Hypercorn's own `serve` lets an error in one connection end all of them, and cannot end a
+connection whose client does not read. So its connections run under this module instead.
+Contract: operations.md §5. What else is walled off, in `guard` and `connection`: stack.md §2.
 """
 
 import logging
 import socket
 
-import hypercorn.trio
 import msgspec
+import structlog
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
 
 from pipelit.web.app import WebApp
 from pipelit.web.guard import Guard
@@ -22,9 +27,11 @@ event streams (executions.md, "events").
 """
 KEEP_ALIVE_SECONDS = 60.0
 CLOSE_SOCKETS_SECONDS = 3.0
+"""Sockets get this long, or the grace if that is shorter, to send and read their close frames."""
 MAX_FRAME_BYTES = 64 * 1024
-ABORT_AFTER_SECONDS = 1.0
 BACKLOG = 1024
+
+_log = structlog.get_logger(__name__)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -52,9 +59,9 @@ async def serve(
 ) -> None:
     """Serve *app* until *stopping* is set, then stop in order and return.
 
-    The order: WebSockets and event streams, which watch *stopping* themselves, say goodbye; the
-    listener closes; requests get *grace* seconds; what is left is cut off. Cancelling this stops
-    at once.
+    The order: the listener closes; WebSockets and event streams, which watch *stopping*
+    themselves, say goodbye; idle connections close; requests get *grace* seconds; what is left
+    is cut off. Cancelling this cuts off at once.
 
     Args:
         host: a name or an address; of a name the first address is taken.
@@ -67,33 +74,75 @@ async def serve(
         OSError: the address cannot be listened on.
     """
     listener = await open_listener(host, port, user_timeout=user_timeout)
-    bound = listener.getsockname()
+    bound = listener.socket.getsockname()
     guard = Guard(app)
-    trigger = trio.Event()
-    started = _Relay(task_status, Address(bound[0], bound[1]))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_in_order, guard, stopping, trigger, grace)
-        await hypercorn.trio.serve(
-            guard,
-            _configure(listener, grace),
-            shutdown_trigger=trigger.wait,
-            task_status=started,
-        )
+    connections = _Connections(guard, _configure(grace))
+    async with trio.open_nursery() as nursery, listener:
+        accepting = await nursery.start(_accept, connections, listener, nursery)
+        task_status.started(Address(bound[0], bound[1]))
+        await stopping.wait()
+        accepting.cancel()
+        with trio.move_on_after(min(grace, CLOSE_SOCKETS_SECONDS)):
+            await guard.wait_no_sockets()
+        await connections.close_idle()
+        with trio.move_on_after(grace):
+            await connections.wait_none()
+        await connections.abort()
         nursery.cancel_scope.cancel()
 
 
-async def _stop_in_order(
-    guard: Guard, stopping: trio.Event, trigger: trio.Event, grace: float
+async def _accept(
+    connections: "_Connections",
+    listener: trio.SocketListener,
+    nursery: trio.Nursery,
+    *,
+    task_status: trio.TaskStatus[trio.CancelScope],
 ) -> None:
-    await stopping.wait()
-    with trio.move_on_after(CLOSE_SOCKETS_SECONDS):
-        await guard.wait_no_sockets()
-    trigger.set()
-    await trio.sleep(grace + ABORT_AFTER_SECONDS)
-    await guard.abort()
+    """Take connections, each served in *nursery*, until the reported scope is cancelled."""
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await trio.serve_listeners(connections.serve, [listener], handler_nursery=nursery)
 
 
-async def open_listener(host: str, port: int, *, user_timeout: float) -> socket.socket:
+class _Connections:
+    """The TCP connections of the server, each served by Hypercorn."""
+
+    def __init__(self, app: Guard, config: Config) -> None:
+        self._app = ASGIWrapper(app)
+        self._config = config
+        self._context = WorkerContext(None)
+        self._streams: set[trio.SocketStream] = set()
+        self._ended = trio.lowlevel.ParkingLot()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection. An error ends this one alone."""
+        self._streams.add(stream)
+        try:
+            connection = TCPServer(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]  # declared for TLS only
+            await connection.run()
+        except Exception as error:  # noqa: BLE001  # this client's mistake, and only its loss
+            _log.debug("connection failed", exc_info=error)
+        finally:
+            self._streams.discard(stream)
+            self._ended.unpark_all()
+            await trio.aclose_forcefully(stream)
+
+    async def close_idle(self) -> None:
+        """Close connections between two requests, and from now on after each answer."""
+        await self._context.terminated.set()
+
+    async def wait_none(self) -> None:
+        """Wait until no connection is left."""
+        while self._streams:
+            await self._ended.park()
+
+    async def abort(self) -> None:
+        """End every connection without a word: the way out of a shielded send."""
+        for stream in tuple(self._streams):
+            await trio.aclose_forcefully(stream)
+
+
+async def open_listener(host: str, port: int, *, user_timeout: float) -> trio.SocketListener:
     """Open the listening socket. Accepted connections inherit its options.
 
     Raises:
@@ -101,36 +150,23 @@ async def open_listener(host: str, port: int, *, user_timeout: float) -> socket.
     """
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
+    listener = trio.socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         millis = int(user_timeout * 1000)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, millis)
-        listener.bind(address)
+        await listener.bind(address)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
-    return listener
+    return trio.SocketListener(listener)
 
 
-class _Relay(trio.TaskStatus[list[str]]):
-    """Turns Hypercorn's "started" with its list of texts into ours with an address."""
-
-    def __init__(self, outer: trio.TaskStatus[Address], address: Address) -> None:
-        self._outer = outer
-        self._address = address
-
-    def started(self, value: object = None) -> None:
-        self._outer.started(self._address)
-
-
-def _configure(listener: socket.socket, grace: float) -> Config:
+def _configure(grace: float) -> Config:
     config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = BACKLOG
     config.accesslog = None
     config.errorlog = logging.getLogger("pipelit.web.hypercorn")
     config.include_server_header = False
