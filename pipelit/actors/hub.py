@@ -18,7 +18,7 @@ import trio
 from pipelit.actors.runtime import Actor, ActorError, ActorRef, Message
 from pipelit.clock import Clock
 from pipelit.store import Store
-from pipelit.store.queries.executions import workflow_audience
+from pipelit.store.queries.executions import StoredEvent, workflow_audience
 
 MAX_CANVAS_WAITING = 10_000
 
@@ -223,6 +223,18 @@ def envelope(
         body["execution_id"] = execution_id
     body["data"] = data
     return Copy(channel, kind, seq, _ENCODER.encode(body))
+
+
+def stored_copy(execution_id: str, event: StoredEvent) -> Copy:
+    """Return a stored event as the channel of its execution carries it."""
+    return envelope(
+        f"execution:{execution_id}",
+        event.type,
+        event.timestamp,
+        event.data,
+        seq=event.seq,
+        execution_id=execution_id,
+    )
 
 
 class Publisher:

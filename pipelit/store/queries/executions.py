@@ -3,6 +3,7 @@
 How a running execution writes is in `journal`. Contract: executions.md, README.md §3, §5.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,6 @@ from pipelit.store.schema import (
     execution_logs,
     executions,
     idempotency_keys,
-    users,
     workflows,
 )
 
@@ -95,12 +95,6 @@ class StoredEvent(msgspec.Struct, frozen=True):
     type: str
     timestamp: float
     data: dict[str, Any]
-
-
-class Visibility(msgspec.Struct, frozen=True):
-    """Whose executions a list shows. `None`: everybody's."""
-
-    user_id: int | None
 
 
 _COLUMNS = (
@@ -230,22 +224,21 @@ def _logs(conn: Connection, execution_id: str) -> list[dict[str, Any]]:
 
 def list_page(
     conn: Connection,
-    visible: Visibility,
+    users: Collection[int] | None,
     *,
     workflow_slug: str | None,
     status: str | None,
     limit: int,
     offset: int,
 ) -> tuple[list[Execution], int]:
-    """Return a page of executions, newest start first, and how many match in all."""
+    """Return a page of executions, newest start first, and how many match in all.
+
+    Args:
+        users: whose workflows' and own executions count; None: everybody's.
+    """
     wanted: list[ColumnElement[bool]] = []
-    if visible.user_id is not None:
-        wanted.append(
-            or_(
-                workflows.c.owner_id == visible.user_id,
-                executions.c.user_id == visible.user_id,
-            )
-        )
+    if users is not None:
+        wanted.append(or_(workflows.c.owner_id.in_(users), executions.c.user_id.in_(users)))
     if workflow_slug is not None:
         wanted.append(workflows.c.slug == workflow_slug)
     if status is not None:
@@ -292,18 +285,6 @@ def active_of_workflow(conn: Connection, workflow_id: int) -> list[str]:
     )
 
 
-def count_waiting(conn: Connection, thread_id: str) -> int:
-    """Return how many executions of a session wait for their turn."""
-    return (
-        conn.scalar(
-            select(func.count())
-            .select_from(executions)
-            .where(executions.c.thread_id == thread_id, executions.c.status == "pending")
-        )
-        or 0
-    )
-
-
 def session_queue(conn: Connection, thread_id: str) -> list[str]:
     """Return the executions of a chat session that run or wait for their turn, in order."""
     return list(
@@ -317,11 +298,6 @@ def session_queue(conn: Connection, thread_id: str) -> list[str]:
             .order_by(executions.c.status.desc(), executions.c.created_seq)
         )
     )
-
-
-def username(conn: Connection, user_id: int) -> str:
-    """Return a user's name; empty if the user is gone."""
-    return conn.scalar(select(users.c.username).where(users.c.id == user_id)) or ""
 
 
 def workflow_audience(

@@ -6,11 +6,11 @@ frames and pace; it never knows who may see what.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-import msgspec
 import trio
 
+from pipelit.actors.hub import Copy
 from pipelit.services.principal import Principal
 
 TERMINAL_EVENTS = frozenset({"execution_completed", "execution_failed", "execution_cancelled"})
@@ -19,17 +19,8 @@ TERMINAL_EVENTS = frozenset({"execution_completed", "execution_failed", "executi
 EXECUTION_CHANNEL = "execution:"
 
 
-class Event(msgspec.Struct, frozen=True):
-    """One copy of an event, encoded once for all who read it."""
-
-    channel: str
-    """The channel this copy was published to."""
-    type: str
-    seq: int | None
-    """Number within the execution; None for events that are live only."""
-    json: bytes
-    """The whole envelope as UTF-8 JSON. Contract: websocket.md, "Event envelope"."""
-
+Event: TypeAlias = Copy
+"""One copy of an event, encoded once for all who read it."""
 
 Deliver = Callable[[Event], None]
 """Takes a live event. Called by the hub in its own task; never blocks, never raises."""

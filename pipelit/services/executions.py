@@ -1,0 +1,315 @@
+"""Executions: listed, shown, started by hand, cancelled. Contract: executions.md, beyond.md §1."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pipelit.actors.hub import stored_copy
+from pipelit.actors.manager import CancelExecution, ManagerMessage, Start
+from pipelit.actors.runtime import ActorDied, ActorError, ActorRef, AskTimeout, MailboxFull
+from pipelit.clock import Clock, Ids
+from pipelit.engine.outcome import micros_to_usd
+from pipelit.engine.trigger import manual_trigger
+from pipelit.errors import Conflict, NotFound, Unavailable
+from pipelit.services.canvas import WORKFLOW_NOT_FOUND
+from pipelit.services.principal import Principal
+from pipelit.services.starts import (
+    ENQUEUE_FAILED,
+    KEY_REUSED,
+    RepeatableRequest,
+    Started,
+    choose_trigger,
+    find_target,
+    idempotency,
+)
+from pipelit.services.visibility import can_see_execution, owners_in_scope
+from pipelit.store import Store
+from pipelit.store.queries import executions as queries
+
+NOT_FOUND = "Execution not found."
+NO_MANUAL_TRIGGER = "No trigger configured for manual execution"
+TRIGGER_NOT_FOUND = "Manual trigger node not found"
+CANCEL_TIMEOUT = 40.0
+
+
+class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution as lists show it."""
+
+    execution_id: str
+    workflow_slug: str
+    status: str
+    error_message: str
+    error_code: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    total_tokens: int
+    total_cost_usd: float
+    llm_calls: int
+    retry_of: str | None
+
+
+class LogView(msgspec.Struct, frozen=True, kw_only=True):
+    """One log row: an attempt of a node, or a skip."""
+
+    id: int
+    node_id: str
+    status: str
+    input: dict[str, Any] | None
+    output: Any
+    error: str
+    error_code: str | None
+    metadata: dict[str, Any] | None
+    duration_ms: int
+    timestamp: datetime
+
+
+class ExecutionDetailView(ExecutionView, frozen=True, kw_only=True):
+    """An execution with its results, payload, logs and open questions."""
+
+    final_output: dict[str, Any] | None
+    trigger_payload: dict[str, Any] | None
+    last_seq: int
+    logs: list[LogView]
+    pending_confirmations: list[dict[str, Any]]
+
+
+class ExecutionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The short form of beyond.md §2; `error_message` is null when there is none."""
+
+    execution_id: str
+    workflow: str
+    status: str
+    started_at: datetime | None
+    completed_at: datetime | None
+    final_output: dict[str, Any] | None
+    error_message: str | None
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Stored events, oldest first."""
+
+    items: list[msgspec.Raw]
+    total: int
+    last_seq: int
+
+
+class ExecutionsService:
+    """What the contract's executions section lets people do."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        ids: Ids,
+        *,
+        manager: ActorRef[ManagerMessage],
+        default_limit: int,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._manager = manager
+        self._default_limit = default_limit
+
+    async def list_page(
+        self,
+        principal: Principal,
+        *,
+        workflow_slug: str | None,
+        status: str | None,
+        limit: int,
+        offset: int,
+    ) -> tuple[list[ExecutionView], int]:
+        """Return a page of the executions the caller may see, and how many there are."""
+        rows, total = await self._store.read(
+            lambda conn: queries.list_page(
+                conn,
+                owners_in_scope(principal),
+                workflow_slug=workflow_slug,
+                status=status,
+                limit=limit,
+                offset=offset,
+            )
+        )
+        return [ExecutionView(**_shown(row)) for row in rows], total
+
+    async def get(self, principal: Principal, execution_id: str) -> ExecutionDetailView:
+        """Return one execution with everything.
+
+        Raises:
+            NotFound: there is none, or none the caller may see.
+        """
+        row = await self._store.read(lambda conn: queries.find_detail(conn, execution_id))
+        _require_visible(principal, row)
+        assert row is not None  # _require_visible raised otherwise
+        return ExecutionDetailView(
+            **_shown(row),
+            final_output=row.final_output,
+            trigger_payload=row.trigger_payload,
+            last_seq=row.last_seq,
+            logs=[LogView(**log) for log in row.logs],
+            pending_confirmations=[],
+        )
+
+    async def get_status(self, principal: Principal, execution_id: str) -> ExecutionStatus:
+        """Return the short form.
+
+        Raises:
+            NotFound: as `get`.
+        """
+        detail = await self.get(principal, execution_id)
+        return ExecutionStatus(
+            execution_id=detail.execution_id,
+            workflow=detail.workflow_slug,
+            status=detail.status,
+            started_at=detail.started_at,
+            completed_at=detail.completed_at,
+            final_output=detail.final_output,
+            error_message=detail.error_message or None,
+        )
+
+    async def events(
+        self, principal: Principal, execution_id: str, *, since: int, limit: int
+    ) -> EventPage:
+        """Return the stored events after *since*.
+
+        Raises:
+            NotFound: as `get`.
+        """
+
+        def query(conn: Any) -> tuple[queries.Execution | None, list[queries.StoredEvent]]:
+            row = queries.find(conn, execution_id)
+            return row, queries.events_after(conn, execution_id, since, limit=limit)
+
+        row, events = await self._store.read(query)
+        last_seq = _require_visible(principal, row).last_seq
+        items = [msgspec.Raw(stored_copy(execution_id, event).json) for event in events]
+        return EventPage(items, max(0, last_seq - since), last_seq)
+
+    async def require_visible(self, principal: Principal, execution_id: str) -> None:
+        """Check that the caller may see an execution.
+
+        Raises:
+            NotFound: as `get`.
+        """
+        row = await self._store.read(lambda conn: queries.find(conn, execution_id))
+        _require_visible(principal, row)
+
+    async def cancel(self, principal: Principal, execution_id: str) -> ExecutionView:
+        """Cancel an execution and return it as it is then; a terminal one is left alone.
+
+        Returns when everything in it is gone: model calls, tools, waits.
+
+        Raises:
+            NotFound: as `get`.
+            Unavailable: it could not be stopped in time; it is being stopped.
+        """
+        row = await self._store.read(lambda conn: queries.find(conn, execution_id))
+        if _require_visible(principal, row).status not in queries.TERMINAL:
+            await self._cancel(execution_id)
+        row = await self._store.read(lambda conn: queries.find(conn, execution_id))
+        return ExecutionView(**_shown(_require_visible(principal, row)))
+
+    async def cancel_all_of(self, workflow_id: int) -> None:
+        """Cancel every active execution of a workflow and wait until they have ended."""
+        active = await self._store.read(lambda conn: queries.active_of_workflow(conn, workflow_id))
+        for execution_id in active:
+            await self._cancel(execution_id)
+
+    async def run(
+        self,
+        principal: Principal,
+        slug: str,
+        *,
+        text: str,
+        payload: dict[str, Any],
+        trigger_node_id: str | None,
+        request: RepeatableRequest | None,
+    ) -> Started:
+        """Start a workflow from its manual trigger.
+
+        Raises:
+            NotFound: workflow (also when it is inactive) or trigger.
+            Conflict: the Idempotency-Key belongs to another request.
+            Unavailable: the engine takes no work.
+        """
+        target = await self._store.read(
+            lambda conn: find_target(conn, principal, slug, "trigger_manual", request)
+        )
+        if target.replay is not None:
+            return target.replay
+        if not target.workflow.is_active:
+            raise NotFound(WORKFLOW_NOT_FOUND)
+        trigger = choose_trigger(target.triggers, trigger_node_id)
+        if trigger is None:
+            raise NotFound(TRIGGER_NOT_FOUND if trigger_node_id else NO_MANUAL_TRIGGER)
+        received = {"text": text, **({"payload": payload} if payload else {})}
+        workflow = target.workflow
+        new = queries.NewExecution(
+            id=self._ids.uuid(),
+            workflow_id=workflow.id,
+            trigger_node_id=trigger.node_id,
+            user_id=principal.user_id,
+            thread_id=self._ids.hex(32),
+            serial=False,
+            source="manual",
+            trigger_payload=received,
+            trigger=manual_trigger(
+                received,
+                workflow_slug=workflow.slug,
+                user_id=principal.user_id,
+                user_name=principal.username,
+            ),
+            limit_seconds=workflow.max_execution_seconds or self._default_limit,
+            created_at=self._clock.now(),
+        )
+        return await self._store_and_start(new, request)
+
+    async def _store_and_start(
+        self, new: queries.NewExecution, request: RepeatableRequest | None
+    ) -> Started:
+        if not self._manager.is_alive():
+            raise Unavailable(ENQUEUE_FAILED)
+        body = {"execution_id": new.id, "status": "pending"}
+        try:
+            replay = await self._store.write(
+                lambda conn: queries.create(conn, new, idempotency=idempotency(request, body)),
+                key=new.thread_id,
+            )
+        except queries.KeyReused as error:
+            raise Conflict(KEY_REUSED) from error
+        if replay is not None:
+            return Started(replay.body, replay.status, replayed=True)
+        with suppress(ActorError):  # stored is accepted: the reconciler's next round starts it
+            self._manager.tell(Start((new.id,)))
+        return Started(body)
+
+    async def _cancel(self, execution_id: str) -> None:
+        try:
+            await self._manager.ask(CancelExecution(execution_id), timeout=CANCEL_TIMEOUT)
+        except (MailboxFull, ActorDied, AskTimeout) as error:
+            raise Unavailable("Server is shutting down.") from error
+
+
+def _require_visible(principal: Principal, row: queries.Execution | None) -> queries.Execution:
+    if row is None or not can_see_execution(principal, row.workflow_owner_id, row.user_id):
+        raise NotFound(NOT_FOUND)
+    return row
+
+
+def _shown(row: queries.Execution) -> dict[str, Any]:
+    return {
+        "execution_id": row.id,
+        "workflow_slug": row.workflow_slug,
+        "status": row.status,
+        "error_message": row.error_message,
+        "error_code": row.error_code,
+        "started_at": row.started_at,
+        "completed_at": row.completed_at,
+        "total_tokens": row.total_tokens,
+        "total_cost_usd": micros_to_usd(row.cost_micros),
+        "llm_calls": row.llm_calls,
+        "retry_of": row.retry_of,
+    }
