@@ -101,6 +101,7 @@ class _Follower:
 
     async def _connect_once(self) -> bool:
         """Follow until the terminal event (True) or until the connection is lost (False)."""
+        ended = False
         try:
             # The stream is ours: the WebSocket library leaves it open after a close that the
             # server began.
@@ -116,10 +117,9 @@ class _Follower:
                     )
                 ended = await self._receive(socket)
                 nursery.cancel_scope.cancel("the connection is done with")
-                return ended
         except* _LOST as group:
             self._judge(group)
-        return False
+        return ended
 
     async def _open_stream(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
         host, port = self._address.hostname or "localhost", self._address.port

@@ -55,17 +55,19 @@ def _stage(directory: Path, port: int, *, keep: bool) -> int:
 async def _keep(stage: Stage, directory: Path) -> int:
     """Wait for the server's end or for Ctrl-C; return the exit code."""
     click.echo(_invitation(stage, directory))
+    code: int | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_at_signal, nursery.cancel_scope)
         code = await stage.server.wait()
-        click.echo(
-            f"The server ended (code {code}). Start it again with the same command: "
-            "what it was doing goes on.",
-            err=True,
-        )
         nursery.cancel_scope.cancel("the server ended")
-        return 1
-    return 0
+    if code is None:
+        return 0
+    click.echo(
+        f"The server ended (code {code}). Start it again with the same command: "
+        "what it was doing goes on.",
+        err=True,
+    )
+    return 1
 
 
 async def _stop_at_signal(scope: trio.CancelScope) -> None:

@@ -72,15 +72,14 @@ class ServerProcess:
         await self._running.wait()
 
     async def stop(self) -> None:
-        """Ask the server to stop and wait for it; kill it after 20 s. Never cancelled halfway."""
+        """Ask the server to stop and wait for it; kill it after 20 s."""
         if self._process is None or self._process.returncode is not None:
             return
-        with trio.CancelScope(shield=True):
-            self._process.terminate()
-            with trio.move_on_after(STOP_SECONDS):
-                await self._process.wait()
-                return
-            await self.kill()
+        self._process.terminate()
+        with trio.move_on_after(STOP_SECONDS):
+            await self._process.wait()
+            return
+        await self.kill()
 
     @property
     def _running(self) -> trio.Process:

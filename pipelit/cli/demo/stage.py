@@ -14,7 +14,7 @@ import trio
 from pipelit.cli.build import build_workflow
 from pipelit.cli.client import TIMEOUT, Client, ServerRefusedError, Target
 from pipelit.cli.demo.graph import EDGES, HEAD, SLUG, build_nodes, demo_model
-from pipelit.cli.demo.server import ServerProcess
+from pipelit.cli.demo.server import STOP_SECONDS, ServerProcess
 from pipelit.cli.remember import load_login, save_login
 from pipelit.llm.scripted import serve_scripted
 
@@ -47,7 +47,8 @@ async def open_stage(directory: Path, port: int) -> AsyncIterator[Stage]:
                 await _install(client, model_url)
                 yield Stage(server, client)
         finally:
-            await server.stop()
+            with trio.move_on_after(2 * STOP_SECONDS, shield=True):
+                await server.stop()
             nursery.cancel_scope.cancel("the demo is over")
 
 
