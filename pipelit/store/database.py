@@ -86,6 +86,8 @@ def open_engine(url: URL, purpose: Purpose, *, size: int = 1) -> Engine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=STATEMENT_TIMEOUT,
+        # Values are prompts and hashes of secrets: errors are logged, values never.
+        hide_parameters=True,
         connect_args=_sqlite_connect() if sqlite else _POSTGRES_CONNECT,
         **({} if sqlite or purpose is not Purpose.READ else {"isolation_level": "REPEATABLE READ"}),
     )

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TypeAlias, TypeVar, cast
 
 import outcome
+import structlog
 import trio
 
 from pipelit.store.commit import AnyUnit, Committer, Result, Unit
@@ -20,6 +21,7 @@ from pipelit.store.errors import (
 from pipelit.store.meter import Meter, StoreStatistics
 
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 
 Hold: TypeAlias = Callable[[], AbstractContextManager[object]]
 """Entered around real work in threads, so that a test's clock does not run ahead of it."""
@@ -164,8 +166,8 @@ class Writer:
             return
         try:
             results, seconds = await self._commit_in_thread([t.unit for t in self._in_flight])
-        except StorageUnavailable:
-            self._defer()
+        except StorageUnavailable as error:
+            self._defer(error)
             await trio.sleep(min(_FIRST_PAUSE * 2**self._refusals, _LONGEST_PAUSE))
         except CommitUncertain as error:
             self._answer([outcome.Error(CommitUncertain(str(error))) for _ in self._in_flight])
@@ -176,7 +178,9 @@ class Writer:
         else:
             failed = sum(isinstance(result, outcome.Error) for result in results)
             self._meter.count(units=len(results), failed=failed, seconds=seconds)
-            self._refusals = 0
+            if self._refusals:
+                _log.info("storage_writable_again", refused_attempts=self._refusals)
+                self._refusals = 0
             self._waiting_since = trio.current_time()
             self._answer(results)
 
@@ -196,8 +200,10 @@ class Writer:
         for ticket, result in zip(tickets, results, strict=True):
             ticket.answer(result)
 
-    def _defer(self) -> None:
+    def _defer(self, error: StorageUnavailable) -> None:
         """Refuse the impatient of a batch that storage did not take; the others are next again."""
+        if not self._refusals:
+            _log.error("storage_not_writable", error=str(getattr(error.__cause__, "orig", error)))
         self._refusals += 1
         tickets, self._in_flight = self._in_flight, []
         for ticket in reversed(tickets):

@@ -8,6 +8,8 @@ import pytest
 import trio
 import trio.testing
 from sqlalchemy import URL, Connection, event, text, update
+from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pipelit.store import (
@@ -342,3 +344,32 @@ async def test_a_deadlock_between_two_servers_is_resolved(postgres_items: URL) -
             nursery.start_soon(two.write, both(2, 1, right, left))
 
         assert await one.read(names) == ["a!!", "b!!"]
+
+
+async def test_the_operator_is_told_once_and_without_values(
+    sqlite_items: URL, autojump_clock: MockClock
+) -> None:
+    """Refusing storage is one log line with the database's reason, its return another."""
+    with capture_logs() as logs:
+        async with running_store(sqlite_items, hold=hold_of(autojump_clock)) as store:
+            disk = Disk(store)
+            disk.fill()
+            with trio.move_on_after(30):
+                await store.write(add_big("secret"), patient=True)
+            disk.heal()
+            await store.write(add("a"))
+
+    assert [entry["event"] for entry in logs] == ["storage_not_writable", "storage_writable_again"]
+    assert logs[0]["error"] == "database or disk is full"
+
+
+async def test_errors_hold_no_values(sqlite_items: URL) -> None:
+    """The text of a database error names the statement, never what was to be stored."""
+    async with running_store(sqlite_items) as store:
+        await store.write(add("secret"))
+
+        with pytest.raises(DBAPIError) as caught:
+            await store.write(add("secret"))
+
+    assert "INSERT INTO items" in str(caught.value)
+    assert "secret" not in str(caught.value)
