@@ -3,38 +3,19 @@
 Contract: auth.md, README.md §2.
 """
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import trio
 
-from pipelit.store import Store
-from tests.kit.accounts import AccountServer, FakeProviders, account_server
+from tests.kit.accounts import AccountServer
+from tests.kit.people import problems, providers, refusal, server
 from tests.kit.store import migrated, store, store_url
 
-__all__ = ["migrated", "store", "store_url"]
+__all__ = ["migrated", "providers", "server", "store", "store_url"]
 
 ADA = {"username": "ada", "password": "correct horse"}
-
-
-@pytest.fixture
-async def server(store: Store, tmp_path: Path) -> AsyncIterator[AccountServer]:
-    async with account_server(store, tmp_path, FakeProviders()) as running:
-        yield running
-
-
-def refusal(answer: httpx2.Response) -> tuple[int, object]:
-    assert set(answer.json()) == {"detail"}
-    return answer.status_code, answer.json()["detail"]
-
-
-def problems(answer: httpx2.Response) -> list[str]:
-    assert answer.status_code == 422
-    return sorted(answer.json()["detail"]["validation_errors"])
 
 
 async def test_setup_status_is_true_while_nobody_exists(server: AccountServer) -> None:
@@ -203,7 +184,7 @@ async def test_all_problems_of_name_and_password_are_told(
     server: AccountServer, path: str, body: dict[str, Any], found: list[str]
 ) -> None:
     """Setup and login check the shape alike."""
-    assert problems(await server.anyone.post(path, body)) == found
+    assert sorted(problems(await server.anyone.post(path, body))) == found
 
 
 @pytest.mark.parametrize("username", [" ada", "ada ", " ", "\u00a0ada", "a\tb", "a\x7fb", "a\nb"])

@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import trio
 from sqlalchemy import Connection, insert, update
 
 from pipelit.clock import Clock, Ids
+from pipelit.llm import catalogue
 from pipelit.llm.types import ProviderSpec
+from pipelit.net.http import HttpClient
 from pipelit.services.api_keys import KeyEvents, describe_key
 from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
@@ -25,6 +27,27 @@ from pipelit.web.call import Services
 from pipelit.web.routes import auth, credentials
 from pipelit.web.server import Address, serve
 from tests.kit.web_server import no_sockets
+
+
+class Providers(Protocol):
+    """The outside, as the credentials service asks it."""
+
+    async def test(self, spec: ProviderSpec) -> str: ...
+
+    async def list(self, spec: ProviderSpec) -> list[str]: ...
+
+
+class RealProviders:
+    """Asks over the network, as the product does."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    async def test(self, spec: ProviderSpec) -> str:
+        return await catalogue.test_provider(spec, self._http)
+
+    async def list(self, spec: ProviderSpec) -> list[str]:
+        return await catalogue.list_models(spec, self._http)
 
 
 class FakeProviders:
@@ -120,7 +143,7 @@ class AccountServer:
 
 @asynccontextmanager
 async def account_server(
-    store: Store, directory: Path, providers: FakeProviders
+    store: Store, directory: Path, providers: Providers
 ) -> AsyncIterator[AccountServer]:
     """Serve the routes of auth and credentials on a free port."""
     clock, ids, events = Clock(), Ids(), KeyEvents()
