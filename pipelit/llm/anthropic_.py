@@ -57,19 +57,16 @@ class AnthropicDialect:
         """
         import anthropic  # a second and 60 MB, paid by the first call
 
+        # All secrets are among the client's headers; those of a request the SDK would log.
+        key = {"X-Api-Key": spec.api_key} if spec.api_key else {}
         client = anthropic.AsyncAnthropic(
-            api_key=spec.api_key,
+            api_key="none",
             base_url=spec.base_url or ANTHROPIC_URL,
             timeout=http_timeout(spec),
             max_retries=min(max(spec.max_retries, 0), MAX_RETRIES),
             http_client=http,
+            default_headers={"anthropic-version": API_VERSION, **custom_headers(spec), **key},
         )
-        headers: dict[str, Any] = {
-            "anthropic-version": API_VERSION,
-            **custom_headers(spec),
-            "Authorization": anthropic.Omit(),
-            "X-Api-Key": spec.api_key or anthropic.Omit(),
-        }
 
         async def send(body: dict[str, Any]) -> httpx2.Response:
             answer: Any = await client.post(
@@ -78,7 +75,7 @@ class AnthropicDialect:
                 body=body,
                 stream=True,
                 stream_cls=anthropic.AsyncStream[Any],
-                options={"headers": headers},
+                options={"headers": {"Authorization": anthropic.Omit()}},
             )
             return answer  # type: ignore[no-any-return]  # `cast_to` decides
 

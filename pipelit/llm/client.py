@@ -28,8 +28,10 @@ RESERVED_HEADERS = frozenset({"authorization", "x-api-key", "host"})
 """Custom headers never replace these."""
 
 _NOT_RETRIED = frozenset({400, 401, 403, 404, 422})
+_TRANSIENT = frozenset({408, 409, 429})
 _NAMES_STREAM = re.compile(r"\bstream(?:s|ed|ing|_options)?\b", re.IGNORECASE)
 _MAX_REFUSALS = 10_000
+_CONNECT_SECONDS = 30.0
 _DRAIN_SECONDS = 0.25
 
 
@@ -144,11 +146,11 @@ class SdkProvider:
         """
         key = (self._spec.credential_id, request.model)
         if key not in self._refusals:
-            try:
+            with suppress(StreamRefused):
                 return await self._call(request, on_text, on_alive, stream=True)
-            except StreamRefused:
-                self._refusals.add(key)
-        return await self._call(request, on_text, on_alive, stream=False)
+        response = await self._call(request, on_text, on_alive, stream=False)
+        self._refusals.add(key)
+        return response
 
     async def _call(
         self,
@@ -227,8 +229,12 @@ def custom_headers(spec: ProviderSpec) -> dict[str, str]:
 
 
 def http_timeout(spec: ProviderSpec) -> httpx2.Timeout:
-    """Return the limits of a call: so long without a byte, and it fails."""
-    return httpx2.Timeout(spec.timeout)
+    """Return the limits of a call: so long without a byte, and it fails.
+
+    Waiting for a free connection is not the provider's fault and has the node's limits only.
+    """
+    connect = min(spec.timeout, _CONNECT_SECONDS)
+    return httpx2.Timeout(spec.timeout, connect=connect, pool=None)
 
 
 def translate(error: Exception, sdk: Any) -> ProviderError:
@@ -251,7 +257,8 @@ def translate(error: Exception, sdk: Any) -> ProviderError:
 
 def _refused(error: Any) -> ProviderError:
     status: int = error.status_code
-    names_stream = 400 <= status < 500 and _NAMES_STREAM.search(_text_of(error.response))
+    is_final = 400 <= status < 500 and status not in _TRANSIENT
+    names_stream = is_final and _NAMES_STREAM.search(_text_of(error.response))
     kind = StreamRefused if names_stream else ProviderError
     return kind(
         f"provider returned HTTP {status}",

@@ -51,12 +51,11 @@ class OpenAIDialect:
             timeout=http_timeout(spec),
             max_retries=min(max(spec.max_retries, 0), MAX_RETRIES),
             http_client=http,
+            default_headers=custom_headers(spec),
         )
         client.organization = spec.organization_id or None
         client.project = None
-        headers: dict[str, Any] = custom_headers(spec)
-        if not spec.api_key:
-            headers["Authorization"] = openai.Omit()
+        headers = {} if spec.api_key else {"Authorization": openai.Omit()}
 
         async def send(body: dict[str, Any]) -> httpx2.Response:
             answer: Any = await client.post(

@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import httpx2
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from tests.kit.matching import Matcher, Mismatch
 from tests.kit.model_server import ModelCall, ModelServer
@@ -100,11 +101,17 @@ class LiveSocket:
 
 @asynccontextmanager
 async def live_socket(url: str) -> AsyncIterator[LiveSocket]:
-    """Open a WebSocket."""
-    async with open_websocket_url(url) as connection, trio.open_nursery() as nursery:
+    """Open a WebSocket. The TCP stream is ours, so it is closed whoever closes first."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 80
+    async with await trio.open_tcp_stream(host, port) as stream, trio.open_nursery() as nursery:
+        resource = f"{parts.path}?{parts.query}"
+        connection = await wrap_client_stream(nursery, stream, f"{host}:{port}", resource)
         socket = LiveSocket(connection)
         nursery.start_soon(socket.run)
         yield socket
+        with trio.move_on_after(1):
+            await connection.aclose()
         nursery.cancel_scope.cancel()
 
 

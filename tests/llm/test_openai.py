@@ -1,5 +1,6 @@
 """The OpenAI family over a real socket."""
 
+import logging
 from typing import Any
 
 import httpx2
@@ -313,6 +314,38 @@ async def test_without_a_key_there_is_no_authorization(
         await call.say("Hello.")
 
     assert "authorization" not in call.headers
+
+
+async def test_no_secret_is_logged(
+    http: httpx2.AsyncClient, server: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDKs log at DEBUG; keys and headers of a credential are not among it."""
+    caplog.set_level(logging.DEBUG)
+    for kind in ("openai", "anthropic"):
+        own = {"X-Token": "own-0123456789"}
+        asker = Asker(http, spec(server.url, provider_type=kind, custom_headers=own))
+        async with trio.open_nursery() as calls:
+            calls.start_soon(asker.try_ask, request())
+            call = await server.next_call()
+            await call.respond(400, {})
+        assert call.headers["x-token"] == "own-0123456789"
+
+    assert caplog.text
+    assert "0123456789" not in caplog.text
+
+
+async def test_a_transient_refusal_is_not_taken_for_one_of_streams(
+    http: httpx2.AsyncClient, server: ModelServer
+) -> None:
+    """`Too many streams` is a rate limit."""
+    asker = Asker(http, spec(server.url))
+    async with trio.open_nursery() as calls:
+        calls.start_soon(asker.try_ask, request())
+        await (await server.next_call()).respond(429, {"error": {"message": "too many streams"}})
+
+    assert asker.error is not None
+    assert asker.error.code == "RateLimitError"
+    assert server.waiting_calls == 0
 
 
 async def test_glm_gets_fewer_parameters(http: httpx2.AsyncClient, server: ModelServer) -> None:
