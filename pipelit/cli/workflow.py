@@ -8,8 +8,10 @@ from urllib.parse import quote
 import click
 
 from pipelit.cli.client import Client, ServerRefusedError, Target
+from pipelit.cli.create import create_workflow
 from pipelit.cli.options import call, echo_json, json_option, server_command
 from pipelit.cli.table import show_table
+from pipelit.engine.dsl import Compiled
 
 
 @click.group()
@@ -79,14 +81,15 @@ def show(target: Target, slug: str, as_json: bool) -> None:
 def create(target: Target, file: str) -> None:
     """Make a workflow from a YAML file ('-': standard input)."""
     text = _read(file)
-    from pipelit.cli.compile import create_workflow
 
-    async def action(client: Client) -> Any:
+    async def action(client: Client) -> Compiled:
         return await create_workflow(client, text)
 
-    slug = call(target, action)
-    click.echo(slug)
-    click.echo(f"Created. Next: `pipelit workflow show {slug}`", err=True)
+    compiled = call(target, action)
+    for warning in compiled.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(compiled.slug)
+    click.echo(f"Created. Next: `pipelit workflow show {compiled.slug}`", err=True)
 
 
 @workflow.command()
