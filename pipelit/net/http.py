@@ -25,6 +25,7 @@ MAX_REDIRECTS = 5
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTROL = re.compile(r"[\r\n\0]")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, token
 _CONTENT_HEADERS = frozenset({"content-length", "content-type", "transfer-encoding"})
 _SECRET_HEADERS = frozenset({"authorization", "cookie"})
 
@@ -131,15 +132,21 @@ class HttpClient:
         raise httpx2.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects", request=hop)
 
     def _build(self, request: HttpRequest) -> httpx2.Request:
+        fields = {
+            "accept": ("accept", "*/*"),
+            "accept-encoding": ("accept-encoding", "gzip, deflate"),
+            "user-agent": ("user-agent", self._user_agent),
+        }
         for name, value in request.headers.items():
-            if _CONTROL.search(name) or _CONTROL.search(value):
-                raise httpx2.LocalProtocolError(f"invalid header '{_CONTROL.sub('', name)}'")
-        headers = httpx2.Headers(
-            {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": self._user_agent}
+            if not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value):
+                raise httpx2.LocalProtocolError(f"invalid header {name!r}")
+            fields[name.lower()] = (name, value)
+        return httpx2.Request(
+            request.method,
+            check_url(request.url),
+            headers=[(name.encode(), value.encode()) for name, value in fields.values()],
+            content=request.body or None,
         )
-        headers.update(dict(request.headers))
-        url = check_url(request.url)
-        return httpx2.Request(request.method, url, headers=headers, content=request.body or None)
 
 
 def redirect(request: httpx2.Request, status: int, location: str) -> httpx2.Request:
@@ -159,8 +166,8 @@ def redirect(request: httpx2.Request, status: int, location: str) -> httpx2.Requ
         dropped |= _SECRET_HEADERS
     headers = [
         (name, value)
-        for name, value in request.headers.multi_items()
-        if name.lower() not in dropped
+        for name, value in request.headers.raw
+        if name.lower().decode("ascii") not in dropped
     ]
     return httpx2.Request(
         "GET" if becomes_get else request.method,

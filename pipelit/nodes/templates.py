@@ -36,7 +36,7 @@ class ResolvedConfig(msgspec.Struct, frozen=True):
 
 
 class Templates:
-    """Renders single templates: simple ones here, the others in the worker pool."""
+    """Resolves configs and renders templates: simple ones here, the others in the worker pool."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
@@ -63,6 +63,32 @@ class Templates:
                 return renderer.render(template, context)
         return await self._render_outside(text, context, python_literals=python_literals)
 
+    async def resolve(self, node: NodeDef, context: Mapping[str, Any]) -> ResolvedConfig:
+        """Resolve `system_prompt` and every string inside `extra_config` of *node*.
+
+        A string whose expression fails stays as it is and adds a warning.
+
+        Raises:
+            NodeError: `ExpressionError`, if the node wants `strict_expressions`.
+        """
+        config = dict(node.config)
+        is_code = node.component_type == "code"
+        if is_code and node.extra.get("template") is False:
+            return ResolvedConfig(config)
+        strict = node.extra.get("strict_expressions") is True
+        resolver = _Resolver(context, self, strict=strict)
+        prompt = config.get("system_prompt")
+        if isinstance(prompt, str):
+            config["system_prompt"] = await resolver.resolve(prompt, "system_prompt")
+        if node.extra:
+            config["extra_config"] = {
+                key: await resolver.resolve(
+                    value, _field_of(key), python_literals=is_code and key == "code"
+                )
+                for key, value in node.extra.items()
+            }
+        return ResolvedConfig(config, tuple(resolver.warnings))
+
     async def _render_outside(
         self, text: str, context: Mapping[str, Any], *, python_literals: bool
     ) -> str:
@@ -74,33 +100,6 @@ class Templates:
             return await self._pool.render(text, needed, python_literals=python_literals)
         except WorkerError as error:
             raise ExpressionFailed(str(error)) from error
-
-
-async def resolve_config(
-    node: NodeDef, context: Mapping[str, Any], templates: Templates
-) -> ResolvedConfig:
-    """Resolve `system_prompt` and every string inside `extra_config` of *node*.
-
-    A string whose expression fails stays as it is and adds a warning.
-
-    Raises:
-        NodeError: `ExpressionError`, if the node wants `strict_expressions`.
-    """
-    config = dict(node.config)
-    is_code = node.component_type == "code"
-    if is_code and node.extra.get("template") is False:
-        return ResolvedConfig(config)
-    resolver = _Resolver(context, templates, strict=node.extra.get("strict_expressions") is True)
-    if isinstance(config.get("system_prompt"), str):
-        config["system_prompt"] = await resolver.resolve(config["system_prompt"], "system_prompt")
-    if node.extra:
-        config["extra_config"] = {
-            key: await resolver.resolve(
-                value, _field_of(key), python_literals=is_code and key == "code"
-            )
-            for key, value in node.extra.items()
-        }
-    return ResolvedConfig(config, tuple(resolver.warnings))
 
 
 def _field_of(key: str) -> str:

@@ -225,10 +225,23 @@ async def test_headers_with_line_breaks_are_refused():
     """CR, LF or NUL in a header name or value is an error, not a second header."""
     client = HttpClient(EgressPolicy(), "workflow", resolver=NamedHosts())
 
-    for headers in ({"X": "a\r\nY: b"}, {"X\n": "a"}, {"X": "\0"}):
+    for headers in ({"X": "a\r\nY: b"}, {"X\n": "a"}, {"X": "\0"}, {"": "a"}, {"X Y": "a"}):
         with pytest.raises(HttpError) as caught:
             await client.request(HttpRequest(method="GET", url="http://h/", headers=headers))
         assert caught.value.code == "LocalProtocolError"
+
+
+async def test_configured_headers_replace_the_defaults_and_may_hold_any_text():
+    """A header of the request wins over the client's own; text travels as UTF-8."""
+    async with serve(lambda _: Answer()) as server:
+        client = HttpClient(open_to(server.port), "workflow")
+
+        await client.request(
+            HttpRequest(method="GET", url=server.url, headers={"Accept": "a/b", "X": "ü"})
+        )
+
+    assert server.seen[0].headers["accept"] == "a/b"
+    assert server.seen[0].headers["x"].encode("latin-1").decode() == "ü"
 
 
 async def test_the_limit_counts_decoded_bytes_and_stops_the_reading():

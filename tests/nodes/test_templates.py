@@ -5,7 +5,7 @@ import pytest
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.expressions import ExpressionFailed
 from pipelit.nodes.base import NodeError
-from pipelit.nodes.templates import Templates, resolve_config
+from pipelit.nodes.templates import Templates
 from pipelit.nodes.worker import WorkerPool
 
 CONTEXT = {"trigger": {"text": "hi"}, "n": 2, "o": {"k": [1]}}
@@ -31,7 +31,7 @@ async def test_prompt_and_every_nested_string_are_resolved(templates):
         deep=[["{{ trigger.text }}", None], {"a": ["{{ o }}"]}],
     )
 
-    resolved = await resolve_config(subject, CONTEXT, templates)
+    resolved = await templates.resolve(subject, CONTEXT)
 
     assert resolved.warnings == ()
     assert resolved.config == {
@@ -53,7 +53,7 @@ async def test_a_failed_expression_leaves_the_whole_string_and_a_warning(templat
         rules=[{"value": "{{ z" + "z" * 300 + " }}"}],
     )
 
-    resolved = await resolve_config(subject, CONTEXT, templates)
+    resolved = await templates.resolve(subject, CONTEXT)
 
     assert resolved.config["system_prompt"] == "{{ trigger.text }} {{ x }}"
     assert resolved.warnings[0] == {
@@ -75,7 +75,7 @@ async def test_strict_nodes_fail_instead(templates):
     subject = node(strict_expressions=True, url="{{ x }}")
 
     with pytest.raises(NodeError) as caught:
-        await resolve_config(subject, CONTEXT, templates)
+        await templates.resolve(subject, CONTEXT)
 
     assert str(caught.value) == "Expression in 'extra_config.url' failed: 'x' is undefined"
     assert (caught.value.code, caught.value.retryable) == ("ExpressionError", False)
@@ -86,8 +86,8 @@ async def test_code_gets_python_literals_and_may_switch_resolution_off(templates
     on = node("code", code="x = {{ o }}", other="{{ o }}")
     off = node("code", system_prompt="{{ n }}", code="x = {{ o }}", template=False)
 
-    resolved = await resolve_config(on, {"o": {"k": None}}, templates)
-    untouched = await resolve_config(off, CONTEXT, templates)
+    resolved = await templates.resolve(on, {"o": {"k": None}})
+    untouched = await templates.resolve(off, CONTEXT)
 
     assert resolved.config["extra_config"]["code"] == "x = {'k': None}"
     assert resolved.config["extra_config"]["other"] == '{"k": null}'
@@ -98,7 +98,7 @@ async def test_braces_around_a_rules_field_are_a_path_not_a_template(templates):
     """A rule reads the value at `{{ path }}`; a template inside a longer path is resolved."""
     subject = node("switch", rules=[{"field": "{{ o.k }}"}, {"field": "o.{{ n }}"}])
 
-    resolved = await resolve_config(subject, CONTEXT, templates)
+    resolved = await templates.resolve(subject, CONTEXT)
 
     fields = [rule["field"] for rule in resolved.config["extra_config"]["rules"]]
     assert fields == ["{{ o.k }}", "o.2"]
@@ -108,7 +108,7 @@ async def test_the_config_of_the_workflow_is_never_changed(templates):
     """Resolving makes a copy."""
     subject = node(system_prompt="{{ n }}", a={"b": "{{ n }}"})
 
-    await resolve_config(subject, CONTEXT, templates)
+    await templates.resolve(subject, CONTEXT)
 
     assert subject.config["system_prompt"] == "{{ n }}"
     assert subject.extra == {"a": {"b": "{{ n }}"}}

@@ -1,0 +1,56 @@
+"""The only list of what each component type runs and which tools it offers."""
+
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+
+from pipelit.nodes.base import Component, ToolFactory, config_error
+from pipelit.nodes.http import http_request, http_request_tools
+from pipelit.nodes.logic import filter_items, merge, switch
+from pipelit.nodes.reply import reply_chat
+from pipelit.nodes.rules import RuleJudge
+from pipelit.nodes.small_tools import (
+    calculator,
+    calculator_tools,
+    current_datetime,
+    datetime_tools,
+)
+from pipelit.nodes.wait import wait
+
+
+def build_components(judge: RuleJudge) -> Mapping[str, Component]:
+    """Return {component type: what a step of it runs}."""
+    return MappingProxyType(
+        {
+            "calculator": calculator,
+            "datetime": current_datetime,
+            "filter": partial(filter_items, judge=judge),
+            "http_request": http_request,
+            "merge": merge,
+            "reply_chat": reply_chat,
+            "switch": partial(switch, judge=judge),
+            "wait": wait,
+        }
+    )
+
+
+TOOLS: Mapping[str, ToolFactory] = MappingProxyType(
+    {
+        "calculator": calculator_tools,
+        "datetime": datetime_tools,
+        "http_request": http_request_tools,
+    }
+)
+"""{component type: makes the tools an attached node of it offers}."""
+
+
+def find_component(components: Mapping[str, Component], component_type: str) -> Component:
+    """Return the component of a type.
+
+    Raises:
+        NodeError: `ConfigError`; the type is unknown or not built yet.
+    """
+    try:
+        return components[component_type]
+    except KeyError:
+        raise config_error(f"Unknown component type: '{component_type}'") from None
