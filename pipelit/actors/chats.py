@@ -8,7 +8,8 @@ import math
 from collections import deque
 from typing import TypeAlias, assert_never
 
-from pipelit.actors.manager import Join, Run
+from pipelit.actors import paths
+from pipelit.actors.manager import Join, ManagerMessage, Run
 from pipelit.actors.runtime import (
     Actor,
     ActorDied,
@@ -54,16 +55,16 @@ ChatMessage: TypeAlias = Post | Wake | RunOver
 class ChatSession(Actor[ChatMessage]):
     """Owned by the family; asks the manager."""
 
-    def __init__(self, thread_id: str, *, store: Store, manager: ActorRef[Run | Join]) -> None:
+    def __init__(self, thread_id: str, store: Store) -> None:
         self._thread_id = thread_id
         self._store = store
-        self._manager = manager
         self._queue: deque[str] = deque()  # the head runs, or waits for a slot
         self._fresh: set[str] = set()  # of the queue, those known to be pending
         self._running = False
 
     async def on_start(self) -> None:
         """Find what runs and what waits."""
+        self._manager: ActorRef[ManagerMessage] = self.ctx.system.ref(paths.MANAGER)
         self._queue.extend(
             await self._store.read(lambda conn: queries.session_queue(conn, self._thread_id))
         )

@@ -12,8 +12,9 @@ from typing import TypeAlias, assert_never
 import msgspec
 import trio
 
-from pipelit.actors.hub import Audience
-from pipelit.actors.ledger import Announce, Ledger
+from pipelit.actors import paths
+from pipelit.actors.hub import Audience, Publisher
+from pipelit.actors.ledger import Ledger
 from pipelit.actors.node_task import AttemptTask, NodeRunner, stopped_by
 from pipelit.actors.plans import Plans
 from pipelit.actors.runtime import Actor, Message, Reply, Request
@@ -74,7 +75,6 @@ class ExecutionParts:
     owner: rows.Owner
     clock: Clock
     ids: Ids
-    announce: Announce
     plans: Plans
     runner: NodeRunner
     max_parallel: int
@@ -117,7 +117,7 @@ class Execution(Actor[ExecutionMessage]):
             self._id,
             audience,
             store=self._parts.store,
-            announce=self._parts.announce,
+            announce=Publisher(self.ctx.system.ref(paths.HUB)).announce,
             last_seq=loaded.last_seq,
         )
         if self._verdict is not None:

@@ -240,7 +240,7 @@ def stored_copy(execution_id: str, event: StoredEvent) -> Copy:
 class Publisher:
     """Hands events to the hub from anywhere: never waits, never fails the caller."""
 
-    def __init__(self, hub: Callable[[], ActorRef[HubMessage]]) -> None:
+    def __init__(self, hub: ActorRef[HubMessage]) -> None:
         self._hub = hub
 
     def announce(self, said: Announcement) -> None:
@@ -255,4 +255,4 @@ class Publisher:
         # A hub that is full or gone costs live events; the rows are the truth, and the runtime
         # records each loss as a dead letter.
         with suppress(ActorError):
-            self._hub().tell(message)
+            self._hub.tell(message)

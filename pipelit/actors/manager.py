@@ -9,8 +9,9 @@ from collections import OrderedDict
 from functools import partial
 from typing import Any, TypeAlias, assert_never
 
+from pipelit.actors import paths
 from pipelit.actors.execution import Cancel, Execution, ExecutionParts
-from pipelit.actors.hub import Announcement, Audience
+from pipelit.actors.hub import Announcement, Audience, Publisher
 from pipelit.actors.runtime import (
     Actor,
     ActorDied,
@@ -114,7 +115,8 @@ class Manager(Actor[ManagerMessage]):
 
     async def on_start(self) -> None:
         """Watch the executions that outlived an earlier incarnation."""
-        room = self.ctx.system.snapshot("/executions")
+        self._publisher = Publisher(self.ctx.system.ref(paths.HUB))
+        room = self.ctx.system.snapshot(paths.EXECUTIONS)
         for info in room.children if room is not None else ():
             self._watch(info.path.rpartition("/")[2])
 
@@ -163,7 +165,7 @@ class Manager(Actor[ManagerMessage]):
             return
         self._queue.pop(execution_id, None)
         self.ctx.system.start_child(
-            "/executions",
+            paths.EXECUTIONS,
             ChildSpec(
                 id=execution_id,
                 kind="execution",
@@ -176,7 +178,7 @@ class Manager(Actor[ManagerMessage]):
         self._watch(execution_id)
 
     def _watch(self, execution_id: str) -> None:
-        ref = self.ctx.system.ref(f"/executions/{execution_id}")
+        ref = self.ctx.system.ref(paths.execution(execution_id))
         self._active[execution_id] = ref
         self.ctx.watch(ref, partial(Exited, execution_id))
 
@@ -236,7 +238,7 @@ class Manager(Actor[ManagerMessage]):
 
     async def _cancel(self, execution_id: str, reply: Reply[None]) -> None:
         """Cancel through the live actor, or write the end of an execution that has none."""
-        ref = self.ctx.system.ref(f"/executions/{execution_id}")
+        ref = self.ctx.system.ref(paths.execution(execution_id))
         try:
             await ref.ask(Cancel(), timeout=CANCEL_TIMEOUT)
         except ActorDied:
@@ -255,7 +257,7 @@ class Manager(Actor[ManagerMessage]):
             await self._end_directly(execution_id, CANCELLED)
             return
         await self._adopt_to_end(execution_id, CANCELLED)
-        ref = self.ctx.system.ref(f"/executions/{execution_id}")
+        ref = self.ctx.system.ref(paths.execution(execution_id))
         await ref.wait_stopped()
 
     async def _end_directly(self, execution_id: str, ending: Ending) -> None:
@@ -279,7 +281,7 @@ class Manager(Actor[ManagerMessage]):
             audience = Audience(
                 found.workflow_id, found.workflow_slug, found.workflow_owner_id, found.user_id
             )
-            self._parts.announce(
+            self._publisher.announce(
                 Announcement(
                     execution_id,
                     audience,

@@ -4,15 +4,15 @@ A loop, not a step of the start. An error with one execution is recorded, distur
 tried again in the next round. Contract: engine.md §10.3.
 """
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import structlog
 
-from pipelit.actors.chats import Wake
+from pipelit.actors import paths
+from pipelit.actors.chats import ChatMessage, Wake
 from pipelit.actors.manager import GiveUp, ManagerMessage, Start, TakeUp
-from pipelit.actors.runtime import Actor, ActorError, ActorRef, Message
+from pipelit.actors.runtime import Actor, ActorError, ActorRef, Family, Message
 from pipelit.clock import Clock
 from pipelit.engine.steps import Ending
 from pipelit.store import Store
@@ -48,20 +48,18 @@ class Reconciler(Actor[ReconcilerMessage]):
         store: Store,
         owner: journal.Owner,
         clock: Clock,
-        manager: ActorRef[ManagerMessage],
-        chat: Callable[[str], ActorRef[Any]],
         zombie_threshold: int,
     ) -> None:
         self._store = store
         self._owner = owner
         self._clock = clock
-        self._manager = manager
-        self._chat = chat
         self._zombie_threshold = zombie_threshold
         self._missing: set[str] = set()  # ours, without an actor in the round before
 
     async def on_start(self) -> None:
         """Take up everything before the server is ready."""
+        self._manager: ActorRef[ManagerMessage] = self.ctx.system.ref(paths.MANAGER)
+        self._chats: Family[ChatMessage] = self.ctx.system.family(paths.CHATS)
         await self._round()
 
     async def receive(self, message: ReconcilerMessage) -> None:
@@ -82,9 +80,8 @@ class Reconciler(Actor[ReconcilerMessage]):
         self.ctx.after(INTERVAL, Round())
 
     async def _orphans(self, after: int) -> list[journal.Orphan]:
-        now = self._clock.now()
         return await self._store.read(
-            lambda conn: journal.find_orphans(conn, self._owner, now=now, after=after, limit=PAGE)
+            lambda conn: journal.find_orphans(conn, self._owner, after=after, limit=PAGE)
         )
 
     def _take_up(self, orphan: journal.Orphan) -> None:
@@ -93,7 +90,7 @@ class Reconciler(Actor[ReconcilerMessage]):
         elif orphan.status == "running":
             self._manager.tell(TakeUp(orphan.id, orphan.crashed))
         elif orphan.serial:
-            self._chat(orphan.thread_id).tell(Wake())
+            self._chats.ref(orphan.thread_id).tell(Wake())
         else:
             self._manager.tell(Start((orphan.id,)))
 
@@ -105,7 +102,7 @@ class Reconciler(Actor[ReconcilerMessage]):
         """Take up own executions that had no actor in two rounds: it was lost between two steps."""
         ours = await self._store.read(lambda conn: journal.owned(conn, self._owner))
         system = self.ctx.system
-        missing = {e for e in ours if not system.ref(f"/executions/{e}").is_alive()}
+        missing = {e for e in ours if not system.ref(paths.execution(e)).is_alive()}
         for execution_id in missing & self._missing:
             self._manager.tell(TakeUp(execution_id, crashed=True))
         self._missing = missing

@@ -35,6 +35,10 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without a byte from the provider before the call fails."""
     max_retries: int = 2
 
+    def __repr__(self) -> str:
+        """Name the credential; its key and headers are secrets."""
+        return f"ProviderSpec(credential_id={self.credential_id}, {self.provider_type})"
+
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call. Parameters that are None are not sent."""

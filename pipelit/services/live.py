@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from pipelit.actors.hub import Board, Copy, Subscription, stored_copy
-from pipelit.services.api_keys import KeyEvents
+from pipelit.services.authenticator import Authenticator
 from pipelit.services.principal import Principal
 from pipelit.services.visibility import can_see_execution
 from pipelit.store import Store
@@ -24,7 +24,7 @@ class LiveReader:
 
     @property
     def revoked(self) -> trio.Event:
-        """Set when the reader's key is revoked."""
+        """Set when the reader's key is revoked or expires."""
         return self._revoked
 
     def subscribe(self, channel: str) -> None:
@@ -39,10 +39,10 @@ class LiveReader:
 class LiveFeed:
     """Implements `pipelit.web.ws.feed.Feed`."""
 
-    def __init__(self, board: Board, store: Store, keys: KeyEvents) -> None:
+    def __init__(self, board: Board, store: Store, authenticator: Authenticator) -> None:
         self._board = board
         self._store = store
-        self._keys = keys
+        self._authenticator = authenticator
 
     def open(
         self, principal: Principal, deliver: Callable[[Copy], None]
@@ -56,7 +56,8 @@ class LiveFeed:
     ) -> AsyncIterator[LiveReader]:
         subscription = Subscription(principal, deliver)
         try:
-            yield LiveReader(self._board, subscription, self._keys.watch(principal.key_id))
+            async with self._authenticator.watch(principal) as ended:
+                yield LiveReader(self._board, subscription, ended)
         finally:
             self._board.leave(subscription)
 

@@ -7,18 +7,18 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipelit.store.queries import threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
+from pipelit.store.queries.servers import live_server
 from pipelit.store.schema import (
     execution_events,
     execution_logs,
     executions,
     journal,
     run_checkpoints,
-    servers,
     workflows,
 )
 
@@ -353,9 +353,7 @@ class Orphan(msgspec.Struct, frozen=True):
     last_activity_at: datetime
 
 
-def find_orphans(
-    conn: Connection, owner: Owner, *, now: datetime, after: int, limit: int
-) -> list[Orphan]:
+def find_orphans(conn: Connection, owner: Owner, *, after: int, limit: int) -> list[Orphan]:
     """Return a page of executions to take up: without an owner, or whose owner's lease ran out.
 
     Args:
@@ -366,7 +364,7 @@ def find_orphans(
     """
     foreign = or_(executions.c.owner != owner.node_id, executions.c.epoch != owner.epoch)
     if conn.dialect.name != "sqlite":
-        foreign = and_(foreign, ~_has_lease(now))
+        foreign = and_(foreign, ~live_server(executions.c.owner, executions.c.epoch))
     dead = or_(executions.c.owner.is_(None), foreign)
     rows = conn.execute(
         select(
@@ -397,18 +395,4 @@ def owned(conn: Connection, owner: Owner) -> set[str]:
                 executions.c.owner == owner.node_id, executions.c.epoch == owner.epoch
             )
         )
-    )
-
-
-def _has_lease(now: datetime) -> ColumnElement[bool]:
-    return (
-        select(func.count())
-        .where(
-            servers.c.node_id == executions.c.owner,
-            servers.c.epoch == executions.c.epoch,
-            servers.c.lease_until > now,
-        )
-        .correlate(executions)
-        .scalar_subquery()
-        > 0
     )

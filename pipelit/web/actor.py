@@ -1,0 +1,73 @@
+"""The web server as an actor: started last, stopped first."""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from pipelit.actors.runtime import Actor, Directive, Message, System
+from pipelit.web.app import WebApp
+from pipelit.web.server import Address, serve
+
+log = structlog.get_logger(__name__)
+
+
+class ServerEnded(Message, frozen=True):
+    """The server has stopped, as asked."""
+
+
+class WebServer(Actor[ServerEnded]):
+    """Owns the listener. Its app is built when it starts, for then the tree below is up."""
+
+    def __init__(
+        self,
+        build: Callable[[System, trio.Event], WebApp],
+        *,
+        host: str,
+        port: int,
+        grace: float,
+        on_listening: Callable[[Address], None],
+    ) -> None:
+        self._build = build
+        self._host = host
+        self._port = port
+        self._grace = grace
+        self._on_listening = on_listening
+        self._stopping = trio.Event()
+
+    async def on_start(self) -> None:
+        """Listen; returns once connections are accepted."""
+        app = self._build(self.ctx.system, self._stopping)
+        listening = trio.Event()
+        self.ctx.start_soon(self._serve, app, listening, name="server")
+        await listening.wait()
+
+    async def receive(self, message: ServerEnded) -> None:
+        """Nothing is left to serve."""
+        self.ctx.stop()
+
+    async def on_drain(self) -> None:
+        """Say goodbye to sockets and let requests end."""
+        self._stopping.set()
+
+    async def _serve(self, app: WebApp, listening: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(self._run, app)
+            self._on_listening(address)
+            listening.set()
+        self.ctx.post(ServerEnded())
+
+    async def _run(self, app: WebApp, task_status: trio.TaskStatus[Address]) -> None:
+        await serve(
+            app,
+            host=self._host,
+            port=self._port,
+            stopping=self._stopping,
+            grace=self._grace,
+            task_status=task_status,
+        )
+
+
+def escalate_if_not_listening(error: Exception) -> Directive:
+    """Decide about a crash: an address that cannot be listened on does not get better."""
+    return Directive.ESCALATE if isinstance(error, OSError) else Directive.RESTART
