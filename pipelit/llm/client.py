@@ -193,17 +193,21 @@ async def _read(
     on_alive: Callable[[], None],
 ) -> None:
     decoder = AnswerDecoder()
+    failure: ProviderError | None = None
     chunks = response.aiter_bytes()
-    try:
-        async for chunk in chunks:
-            on_alive()
+    async for chunk in chunks:
+        on_alive()
+        try:
             for event in decoder.feed(chunk):
                 if text := fold.add(event):
                     on_text(text)
-            if fold.is_complete:
-                break
-    finally:
-        await _finish(chunks, patience=_DRAIN_SECONDS if fold.is_complete else 0)
+        except ProviderError as error:
+            failure = error
+        if failure is not None or fold.is_complete:
+            break
+    await _finish(chunks, patience=0 if failure is not None else _DRAIN_SECONDS)
+    if failure is not None:
+        raise failure
     if decoder.body is not None:
         fold.add_body(decoder.body)
     elif not fold.is_usable:
