@@ -79,34 +79,6 @@ def may_be_large(text: str) -> bool:
     return len(text) > _SIMPLE_CHARS
 
 
-def build_context(
-    *,
-    trigger: Mapping[str, Any],
-    node_outputs: Mapping[str, Mapping[str, Any]],
-    user_context: Mapping[str, Any],
-    execution: Mapping[str, Any],
-    loop: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the names a template sees. A node hides all of them but `trigger` and `loop`.
-
-    Args:
-        node_outputs: {node_id: {port: value}} of every committed node.
-        execution: `id`, `workflow_slug`, `started_at`.
-        loop: only inside a loop body: `item`, `index`, `total`, `parent`.
-
-    Contract: engine.md §20.4.
-    """
-    context = {
-        "user_context": user_context,
-        "input": trigger.get("payload"),
-        "nodes": node_outputs,
-        "execution": execution,
-        **node_outputs,
-        "trigger": trigger,
-    }
-    return context if loop is None else {**context, "loop": loop}
-
-
 class Renderer:
     """Parses and renders templates. Holds no state between calls.
 

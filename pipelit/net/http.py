@@ -203,5 +203,6 @@ def _detail(error: BaseException) -> str:
     while cause is not None:
         if str(cause):
             return str(cause)
-        cause = cause.__cause__
+        # httpcore2 raises `from None`, which hides the cause but keeps it as context.
+        cause = cause.__cause__ or cause.__context__
     return type(error).__name__

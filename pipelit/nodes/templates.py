@@ -48,7 +48,7 @@ class Templates:
         """Render *text*; without braces it is returned untouched.
 
         Args:
-            context: {name: plain JSON data}, see `engine.expressions.build_context`.
+            context: {name: plain JSON data}, the names of engine.md §20.4.
             python_literals: objects and lists become Python literals instead of JSON.
 
         Raises:

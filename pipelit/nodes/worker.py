@@ -38,6 +38,10 @@ class WorkerError(PipelitError):
         self.kind = kind
 
 
+class WorkerUnavailable(PipelitError):
+    """No child process can be started; nothing is known about the job."""
+
+
 class WorkerPool:
     """Runs jobs in children, at most *size* at a time; further callers wait their turn.
 
@@ -67,6 +71,7 @@ class WorkerPool:
 
         Raises:
             WorkerError: it failed, took too long or too much memory.
+            WorkerUnavailable: no child can be started.
         """
         job = {"text": text, "context": context, "python_literals": python_literals}
         return str(await self._run({"job": "render", **job}))
@@ -76,6 +81,7 @@ class WorkerPool:
 
         Raises:
             WorkerError: kind "pattern" if it is none, "timeout" if it takes too long.
+            WorkerUnavailable: no child can be started.
         """
         return bool(await self._run({"job": "search", "pattern": pattern, "subject": subject}))
 
@@ -148,6 +154,9 @@ class _Child:
         try:
             with trio.fail_after(START_SECONDS):
                 await child._read_reply()
+        except (WorkerError, trio.TooSlowError) as error:
+            await child.kill()
+            raise WorkerUnavailable("a worker process does not start") from error
         except BaseException:
             await child.kill()
             raise

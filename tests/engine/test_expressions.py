@@ -11,7 +11,6 @@ from pipelit.engine.expressions import (
     MAX_TEMPLATE_CHARS,
     ExpressionFailed,
     Renderer,
-    build_context,
     has_expression,
 )
 
@@ -129,27 +128,6 @@ def test_only_templates_bounded_by_their_values_are_simple(template, simple):
 def test_values_are_never_evaluated_again():
     """A value that looks like a template is text."""
     assert render("{{ v }}", {"v": "{{ 7 * 7 }}"}) == "{{ 7 * 7 }}"
-
-
-def test_the_context_has_the_contracts_names_and_shadows():
-    """Nodes hide everything but `trigger` and `loop`."""
-    outputs = {"agent": {"output": 1}, "trigger": {"x": 1}, "loop": {"y": 1}, "input": {"z": 1}}
-    arguments = {
-        "trigger": {"text": "t", "payload": {"p": 1}},
-        "node_outputs": outputs,
-        "user_context": {"tier": "gold"},
-        "execution": {"id": "e"},
-    }
-
-    outside = build_context(**arguments)
-    inside = build_context(**arguments, loop={"index": 0})
-
-    assert outside["trigger"] == {"text": "t", "payload": {"p": 1}}
-    assert outside["input"] == {"z": 1}
-    assert outside["loop"] == {"y": 1}
-    assert inside["loop"] == {"index": 0}
-    assert outside["nodes"] is outputs
-    assert (outside["user_context"], outside["execution"]) == ({"tier": "gold"}, {"id": "e"})
 
 
 @given(st.text(max_size=50))

@@ -1,12 +1,14 @@
 """Jobs in killable children: answers, limits, and that nothing is left behind."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 
-from pipelit.nodes.worker import WorkerError, WorkerPool
+from pipelit.nodes import worker
+from pipelit.nodes.worker import WorkerError, WorkerPool, WorkerUnavailable
 
 pytestmark = pytest.mark.slow
 
@@ -164,3 +166,14 @@ async def test_children_know_nothing_of_the_servers_environment(monkeypatch):
         (pid,) = children()
 
         assert environment_of(pid) == "LANG=C.UTF-8\0"
+
+
+async def test_a_child_that_cannot_start_is_no_verdict_on_the_job(monkeypatch):
+    """A broken installation is told apart from a bad template."""
+    monkeypatch.setattr(worker, "_COMMAND", (sys.executable, "-c", "pass"))
+
+    async with WorkerPool(size=1) as pool:
+        with pytest.raises(WorkerUnavailable):
+            await pool.search("a", "a")
+
+    assert children() == []
