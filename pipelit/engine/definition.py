@@ -13,6 +13,10 @@ EdgeType = Literal["direct", "conditional"]
 END = "__end__"
 """The pseudo-node an unlabelled edge may point at."""
 
+MAX_NODES = 1000
+MAX_EDGES = 5000
+"""Most a workflow may hold. Contract: README.md §8."""
+
 
 class NodeDef(msgspec.Struct, frozen=True, kw_only=True):
     """One node of a workflow.

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import msgspec
 from sqlalchemy import Connection
 
-from pipelit.engine.definition import EdgeDef
+from pipelit.engine.definition import MAX_EDGES, EdgeDef
 from pipelit.engine.edges import Violation, first_violation
 from pipelit.errors import Conflict, Invalid, NotFound
 from pipelit.services.canvas import Canvas, CanvasEvent, get_changeable, get_readable
@@ -18,7 +18,6 @@ from pipelit.store.queries.workflows import touch_workflow
 
 EDGE_NOT_FOUND = "Edge not found."
 LIMIT_REACHED = "Workflow edge limit reached."
-MAX_EDGES = 5000
 
 
 class EdgesService:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from pipelit.clock import Clock, Ids
 from pipelit.engine import specs
-from pipelit.engine.definition import EdgeDef
+from pipelit.engine.definition import MAX_NODES, EdgeDef
 from pipelit.errors import Conflict, NotFound
 from pipelit.services.canvas import Canvas, CanvasEvent, get_changeable, get_readable
 from pipelit.services.canvas_views import Node, event_data, show_node
@@ -27,7 +27,6 @@ from pipelit.store.queries.workflows import touch_workflow
 
 NODE_NOT_FOUND = "Node not found."
 LIMIT_REACHED = "Workflow node limit reached."
-MAX_NODES = 1000
 
 
 class _Changed(msgspec.Struct, frozen=True, kw_only=True):
