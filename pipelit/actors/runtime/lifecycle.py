@@ -261,16 +261,15 @@ class Cell(ABC):
                     await self.live()
         except BaseException as error:  # noqa: BLE001 - recorded, or raised after the end
             crash, passing = split(error)
-        exit = self._exit(crash, passing)  # noqa: A001 - the design's word
         if self._lives:
             try:
                 with trio.move_on_after(RELEASE_SECONDS, shield=True):
-                    await self.release(exit)
+                    await self.release(self._exit(crash, passing))
             except BaseException as error:  # noqa: BLE001 - as above; neither error is lost
                 late_crash, late_passing = split(error)
                 crash, passing = join(crash, late_crash), passing or late_passing
-                exit = self._exit(crash, passing)  # noqa: A001 - the design's word
-        return Ended(exit, crash, passing)
+        # Only now: the end may have been asked for, or become a crash, while releasing.
+        return Ended(self._exit(crash, passing), crash, passing)
 
     def _begin(self) -> None:
         self._lives = True

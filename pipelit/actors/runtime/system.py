@@ -197,6 +197,11 @@ class System:
         await self._root.settled.wait()
 
     @property
+    def is_running(self) -> bool:
+        """The tree has not ended."""
+        return self._root.exit is None
+
+    @property
     def failure(self) -> Exception | None:
         """Why the root gave up, if it did."""
         return self._root.failed_by
@@ -240,7 +245,8 @@ async def open_system(
                 try:
                     yield system
                 finally:
-                    await system.stop("closed")
+                    if system.is_running:
+                        await system.stop("closed")
     except BaseExceptionGroup as group:
         if system.failure is not None:
             errors = [system.failure, *group.exceptions]
