@@ -17,7 +17,6 @@ from pipelit.actors.ledger import Ledger
 from pipelit.actors.step_rows import Stamp, StepRows
 from pipelit.clock import format_instant
 from pipelit.engine.definition import NodeDef
-from pipelit.engine.expressions import build_context
 from pipelit.engine.journal import ROOT, RunState
 from pipelit.engine.messages import ChatMessage, parse_message
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
@@ -253,16 +252,21 @@ class AttemptTask:
         return msgspec.structs.replace(outcome, report=report)
 
     def _context(self) -> dict[str, Any]:
-        return build_context(
-            trigger=self.view["trigger"],
-            node_outputs=self.view["node_outputs"],
-            user_context=self.view["user_context"],
-            execution={
+        """Return the names a template sees (engine.md §20.4): a node hides all but `trigger`."""
+        outputs: dict[str, Any] = self.view["node_outputs"]
+        trigger: dict[str, Any] = self.view["trigger"]
+        return {
+            "user_context": self.view["user_context"],
+            "input": trigger.get("payload"),
+            "nodes": outputs,
+            "execution": {
                 "id": self.identity.execution_id,
                 "workflow_slug": self.identity.workflow_slug,
                 "started_at": format_instant(self.started_at),
             },
-        )
+            **outputs,
+            "trigger": trigger,
+        }
 
     def _with_report(self, failure: Failure) -> Failure:
         return msgspec.structs.replace(failure, report=self._report)

@@ -97,6 +97,8 @@ class StoredEvent(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+_OTHERS = executions.alias()
+
 _COLUMNS = (
     executions.c.id,
     executions.c.workflow_id,
@@ -150,9 +152,9 @@ def create(
         insert(executions).values(
             **msgspec.structs.asdict(new),
             status="pending",
-            created_seq=select(func.coalesce(func.max(executions.c.created_seq), 0) + 1)
-            .select_from(executions.alias())
-            .scalar_subquery(),
+            created_seq=select(
+                func.coalesce(func.max(_OTHERS.c.created_seq), 0) + 1
+            ).scalar_subquery(),
             last_activity_at=new.created_at,
         )
     )

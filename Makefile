@@ -1,0 +1,38 @@
+# The whole interface of the repository; CI calls nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install run test check fmt bench mutants
+
+install: $(VENV)/.installed ## make .venv from the lock file
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "Installing Pipelit into $(VENV) (about a minute the first time) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install ## start a server on 127.0.0.1:8000
+	@$(BIN)/pipelit serve
+
+test: install ## run the tests
+	@$(BIN)/pytest -q -n 2 --dist loadgroup
+
+check: install ## format, lint, layers, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m flake8_async pipelit tests ops
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
+
+fmt: install ## format and sort
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: install ## micro benchmarks, each against a baseline in the same run
+	@for script in ops/bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+mutants: install ## plant each known bug in the actor runtime: its test must fail
+	@$(BIN)/python ops/mutants/run.py
