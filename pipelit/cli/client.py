@@ -89,7 +89,7 @@ class Client:
             response = await self._http.get("/ready", timeout=2)
         except httpx2.HTTPError:
             return False
-        return response.status_code == 200
+        return response.status_code < 500
 
     async def _send(self, method: str, path: str, **content: Any) -> Any:
         try:
