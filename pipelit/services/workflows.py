@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from pipelit.clock import Clock
 from pipelit.engine.advice import Origin
+from pipelit.engine.dsl import Catalogue, Checked, LlmCredential, check_document
 from pipelit.engine.validate import Report, validate_workflow
 from pipelit.errors import BadRequest, Conflict, NotFound
 from pipelit.services import visibility
@@ -29,9 +30,13 @@ from pipelit.services.canvas_views import (
 )
 from pipelit.services.principal import Principal
 from pipelit.store.queries import workflows as queries
+from pipelit.store.queries.credentials import list_credentials
 from pipelit.store.queries.edges import list_edges
 from pipelit.store.queries.nodes import list_nodes
 from pipelit.store.queries.workflows import WorkflowRow
+
+_DEFAULT_PROVIDER = "openai_compatible"
+_MAX_CREDENTIALS = 1000
 
 OWN_HANDLER = "A workflow cannot be its own error handler."
 
@@ -190,6 +195,14 @@ class WorkflowsService:
 
         return await self._canvas.read(check)
 
+    async def check_dsl(self, text: str) -> Checked:
+        """Tell whether a YAML definition compiles; nothing is stored and no provider is called."""
+
+        def check(conn: Connection) -> Checked:
+            return check_document(text, Catalogue(credentials=_llm_credentials(conn)))
+
+        return await self._canvas.read(check)
+
     async def _bury(self, rows: Sequence[WorkflowRow], *, turn: str) -> None:
         for row in rows:
             await self._executions.cancel_all_of(row.id)
@@ -211,6 +224,19 @@ class WorkflowsService:
 
     def _show(self, row: WorkflowRow) -> Workflow:
         return show_workflow(row, default_limit=self._default_limit())
+
+
+def _llm_credentials(conn: Connection) -> tuple[LlmCredential, ...]:
+    """Return what a model spec may resolve to. Model lists are not kept, so they are unknown."""
+    rows, _ = list_credentials(conn, limit=_MAX_CREDENTIALS, offset=0)
+    return tuple(
+        LlmCredential(
+            id=row.id,
+            provider_type=row.detail.clear.get("provider_type", _DEFAULT_PROVIDER),
+        )
+        for row in rows
+        if row.credential_type == "llm"
+    )
 
 
 def _check_handler(conn: Connection, principal: Principal, handler_id: int | None) -> None:

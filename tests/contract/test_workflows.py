@@ -307,3 +307,58 @@ async def test_node_types_describe_48_types(canvas: CanvasServer) -> None:
         "default": None,
         "port_schema": None,
     }
+
+
+async def test_a_definition_is_checked_without_being_stored(canvas: CanvasServer) -> None:
+    """The published example; a broken document is a result; an empty text is none."""
+    path = "/workflows/validate-dsl/"
+    text = "name: ping\ntrigger: chat\nsteps:\n  - id: say\n    type: reply_chat\n    message: pong"
+
+    good = await canvas.call("POST", path, {"yaml_str": text})
+    broken = await canvas.call("POST", path, {"yaml_str": "name: x\nsteps: []"})
+    empty = await canvas.call("POST", path, {"yaml_str": ""})
+
+    assert (good.status_code, good.json()) == (
+        200,
+        {"valid": True, "errors": [], "warnings": [], "node_count": 2, "edge_count": 1},
+    )
+    assert (broken.status_code, broken.json()) == (
+        200,
+        {
+            "valid": False,
+            "errors": ["Parse error: `steps` must be a non-empty list"],
+            "warnings": [],
+            "node_count": 0,
+            "edge_count": 0,
+        },
+    )
+    assert empty.status_code == 422
+    assert (await canvas.call("GET", "/workflows/")).json()["total"] == 0
+
+
+async def test_a_model_spec_finds_a_credential_without_asking_its_provider(
+    canvas: CanvasServer,
+) -> None:
+    """An unknown model list is a warning that names nothing secret."""
+    common = {"created_at": START, "updated_at": START}
+    rows = [
+        {
+            "name": "g",
+            "credential_type": "gateway",
+            "detail": {"clear": {}, "secret": {}},
+            **common,
+        },
+        {"name": "l", "credential_type": "llm", "detail": {"clear": {}, "secret": {}}, **common},
+    ]
+    await canvas.store.write(lambda conn: conn.execute(insert(schema.credentials), rows) and None)
+    text = "name: x\nmodel: gpt-4o\nsteps: [{type: agent}]"
+
+    response = await canvas.call("POST", "/workflows/validate-dsl/", {"yaml_str": text})
+
+    assert response.json() == {
+        "valid": True,
+        "errors": [],
+        "warnings": ["The models of credential 2 are not known"],
+        "node_count": 3,
+        "edge_count": 2,
+    }

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import AfterValidator, Field
 
+from pipelit.engine.dsl.source import MAX_CHARS
 from pipelit.engine.specs import registry
 from pipelit.services.canvas import NOT_YOURS, WORKFLOW_NOT_FOUND
 from pipelit.services.canvas_views import Workflow, WorkflowDetail
@@ -69,6 +70,22 @@ class BatchDelete(RequestModel):
     slugs: BatchKeys
 
 
+class DslText(RequestModel):
+    """A workflow written in YAML."""
+
+    yaml_str: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+
+
+class DslValidation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a definition is worth. The counts are those of the graph it would build."""
+
+    valid: bool
+    errors: list[str]
+    warnings: list[str]
+    node_count: int
+    edge_count: int
+
+
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with a workflow. Warnings never make it invalid."""
 
@@ -120,6 +137,12 @@ async def validate(call: Call[None]) -> Validation:
     )
 
 
+async def validate_dsl(call: Call[DslText]) -> DslValidation:
+    """Check a YAML definition."""
+    checked = await call.service(WorkflowsService).check_dsl(call.body.yaml_str)
+    return msgspec.convert(checked, DslValidation, from_attributes=True)
+
+
 async def node_types(_: Call[None]) -> dict[str, dict[str, Any]]:
     """Describe every component type."""
     return registry()
@@ -169,6 +192,17 @@ ROUTES = (
         summary="Describe every component type.",
         description="Keyed by component type. Static for a server version.",
         response=dict[str, dict[str, Any]],
+    ),
+    Route(
+        "POST",
+        "/workflows/validate-dsl/",
+        validate_dsl,
+        auth=Auth.BEARER,
+        section="workflows",
+        summary="Check a YAML definition without storing it.",
+        description="A broken document is a result, not an error.",
+        body=DslText,
+        response=DslValidation,
     ),
     Route(
         "POST",
