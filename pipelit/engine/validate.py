@@ -13,6 +13,7 @@ from pipelit.engine.advice import Origin, warnings_of
 from pipelit.engine.definition import END, EdgeDef, NodeDef
 from pipelit.engine.edges import NodeTypes, rule_violation
 from pipelit.engine.graph import FLOW_LABELS, flow_targets
+from pipelit.engine.operators import OPERATORS
 from pipelit.engine.structure import Flow, graph_errors
 
 
@@ -151,7 +152,7 @@ def _rule_errors(node: NodeDef) -> Iterator[str]:
             yield f"Node '{node.node_id}': Rule {index} must be an object"
             continue
         operator = rule.get("operator") or "equals"
-        if operator not in specs.RULE_OPERATORS:
+        if not isinstance(operator, str) or operator not in OPERATORS:
             yield f"Node '{node.node_id}': unknown operator '{operator}'"
 
 

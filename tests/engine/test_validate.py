@@ -121,13 +121,21 @@ def test_an_extractor_needs_a_schema_from_somewhere() -> None:
 
 def test_rules_must_be_objects_with_known_operators() -> None:
     """A missing or empty operator is `equals`."""
-    rules = [{"operator": "gt"}, {"operator": ""}, {}, {"operator": "like"}, 7]
+    rules = [
+        {"operator": "gt"},
+        {"operator": ""},
+        {},
+        {"operator": "like"},
+        7,
+        {"operator": ["gt"]},
+    ]
 
     report = validate_workflow(nodes(f=("filter", {"rules": rules})), [])
 
     assert report.errors == (
         "Node 'f': unknown operator 'like'",
         "Node 'f': Rule 5 must be an object",
+        "Node 'f': unknown operator '['gt']'",
     )
 
 

@@ -15,14 +15,12 @@ from pipelit.engine.specs.catalogue import (
     spec_of,
 )
 from pipelit.engine.specs.config import CONFIG_DEFAULTS, complete_config, kept_fields
-from pipelit.engine.specs.operators import RULE_OPERATORS
 from pipelit.engine.specs.registry import registry, registry_entry
 from pipelit.engine.specs.types import Port, Slot, TypeSpec
 
 __all__ = [
     "COMPONENT_TYPES",
     "CONFIG_DEFAULTS",
-    "RULE_OPERATORS",
     "SPECS",
     "Port",
     "Slot",

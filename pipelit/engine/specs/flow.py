@@ -3,6 +3,7 @@
 Contract: node-types.md §2, §3, §9.3, §10.
 """
 
+from pipelit.engine.operators import OPERATORS
 from pipelit.engine.specs.notation import (
     choice,
     flag,
@@ -15,7 +16,6 @@ from pipelit.engine.specs.notation import (
     port,
     text,
 )
-from pipelit.engine.specs.operators import RULE_OPERATORS
 from pipelit.engine.specs.types import TypeSpec
 
 INDIGO = "#6366f1"
@@ -24,7 +24,7 @@ _RULES = listing(
     keys(
         id=text(),
         field=text(""),
-        operator=choice(*RULE_OPERATORS, default="equals"),
+        operator=choice(*OPERATORS, default="equals"),
         value={"default": ""},
         label=text(),
     )
