@@ -40,50 +40,56 @@ _AFTER_CRASH = {
     "stop": Phase.CRASHED_FOR_GOOD,
     "escalate": Phase.GIVING_UP,
 }
+_ENDS = (Phase.GONE, Phase.CRASHED_FOR_GOOD)
 LIFE_EVENTS = frozenset(
     {"actor_started", "actor_restarted", "actor_crashed", "actor_gave_up", "actor_stopped"}
 )
 
 
-def find_fault(records: Iterable[Record], *, complete: bool) -> str | None:
+def find_fault(records: Iterable[Record], *, lives: int | None) -> str | None:
     """Return what is wrong with *records*, counted from the first of a system, or `None`.
 
-    *complete*: the system has ended, so every actor must have had its last record.
+    *lives*: how many lives began, if the system has ended: then each has had its last record,
+    once. `None`: it still runs.
     """
     phases: dict[str, Phase] = {}
     incarnations: dict[str, int] = {}
-    expected = 1
-    for record in records:
+    last_records = 0
+    for expected, record in enumerate(records, start=1):
         if record.seq != expected:
             return f"seq {record.seq} where {expected} was due"
-        expected += 1
         if record.event not in LIFE_EVENTS:
             continue
-        phase = phases.get(record.actor, Phase.GONE)
-        after = _LEGAL[phase].get(record.event)
+        before = phases.get(record.actor, Phase.GONE)
+        after = _LEGAL[before].get(record.event)
         if after is None:
-            return f"{record.event} of {record.actor}, which is {phase}"
+            return f"{record.event} of {record.actor}, which is {before}"
         if record.event == "actor_crashed":
             after = _AFTER_CRASH[str(record.detail["next"])]
             if record.error is None:
                 return f"a crash of {record.actor} without an error"
         last = incarnations.get(record.actor, 0)
-        if not _is_next(record, phase, last):
-            return f"incarnation {record.incarnation} of {record.actor} after {last}, {phase}"
+        if not _follows(record, before, last):
+            return f"incarnation {record.incarnation} of {record.actor} after {last}, {before}"
+        if after in _ENDS and not (
+            before is Phase.CRASHED_FOR_GOOD and record.event == "actor_gave_up"
+        ):
+            last_records += 1
         phases[record.actor] = after
         incarnations[record.actor] = record.incarnation
+    if lives is None:
+        return None
     alive = [path for path, phase in phases.items() if phase not in _ENDS]
-    return f"no last record of {', '.join(alive)}" if complete and alive else None
+    if alive:
+        return f"no last record of {', '.join(alive)}"
+    return None if last_records == lives else f"{last_records} last records of {lives} lives"
 
 
-_ENDS = (Phase.GONE, Phase.CRASHED_FOR_GOOD)
-
-
-def _is_next(record: Record, phase: Phase, last: int) -> bool:
+def _follows(record: Record, before: Phase, last: int) -> bool:
     if record.event == "actor_restarted":
         return record.incarnation == last + 1 > 1
     if record.event == "actor_started":
         return record.incarnation == 1
-    if phase in _ENDS:
+    if before in _ENDS:
         return record.event == "actor_gave_up" or record.incarnation in (0, 1)
     return record.incarnation in (last, last + 1)

@@ -54,6 +54,8 @@ class Directory:
         self.stuck = stuck
         self.faults = faults
         self.cells: dict[str, Cell] = {}
+        self.lives = 0
+        """How many lives began; a life is over with its last record."""
         # {target: {watcher: what to tell it}}
         self._watchers: dict[str, dict[Any, Callable[[Exit], None]]] = {}
 
@@ -62,6 +64,7 @@ class Directory:
         if cell.path in self.cells:
             raise ActorExists(cell.path)
         self.cells[cell.path] = cell
+        self.lives += 1
 
     def remove(self, cell: "Cell", exit: Exit, *, final: bool) -> None:  # noqa: A002
         """Free the path of *cell*; tell its watchers unless it may come back (passivation)."""

@@ -116,6 +116,9 @@ class Cell(ABC):
     async def release(self, exit: Exit) -> None:  # noqa: A002, B027 - design's word; optional
         """Let go of what the incarnation held. Shielded and bounded by the caller."""
 
+    def never_began(self) -> None:  # noqa: B027 - only parents care
+        """Hear that the end came before the beginning."""
+
     def over(self, exit: Exit, *, restarts: bool) -> None:  # noqa: A002, B027 - as above
         """Settle what the incarnation leaves behind. Sync: the end is visible all at once."""
 
@@ -244,6 +247,7 @@ class Cell(ABC):
     def finish_unstarted(self, why: str) -> None:
         """End a cell whose turn to start never came."""
         exit = Exit(ExitReason.SHUTDOWN, self.stop_why or why)  # noqa: A001 - the design's word
+        self.never_began()
         self._record_end(Ended(exit), Verdict(Directive.STOP))
         self.finish(exit)
 
@@ -253,7 +257,9 @@ class Cell(ABC):
         self._lives = False
         self._scope = trio.CancelScope()
         try:
-            if not self.is_ending:
+            if self.is_ending:
+                self.never_began()
+            else:
                 with self._scope:
                     if self.state is State.RESTARTING:
                         await trio.sleep(self._delay)
@@ -351,6 +357,7 @@ class Cell(ABC):
             return False
         if exit.reason is not ExitReason.PASSIVATED:
             self.directory.tell_watchers(self.path, exit)
+        self.directory.lives += 1
         self.state = State.STARTING
         self.incarnation = 0
         self.handled = 0

@@ -85,6 +85,10 @@ class ParentCell(Cell):
         """Look up: the end was asked for."""
         self._news.unpark_all()
 
+    def never_began(self) -> None:
+        """End the children that were added in advance."""
+        self._leave_nobody(self.stop_why or self.cancel_why or "parent ended")
+
     async def live(self) -> None:
         """Start the children, serve until the end is asked for or a child gives up, stop them."""
         self.failed_by = None
@@ -132,7 +136,7 @@ class ParentCell(Cell):
             await self._news.park()
 
     def _leave_nobody(self, why: str) -> None:
-        # After a cancellation: who never ran, and who runs in somebody else's task.
+        # Who never ran, and, after a cancellation, who runs in somebody else's task.
         for child in list(self.children.values()):
             if child.path in self._unlaunched:
                 child.finish_unstarted(why)

@@ -490,6 +490,29 @@ async def test_a_child_added_while_its_supervisor_starts_is_started_with_it() ->
         assert await kit.system.ref("/group/early").ask(Ping()) == 1
 
 
+async def test_children_of_a_parent_that_never_began_end_with_it() -> None:
+    """Promise 18 (U): what was added in advance has its last record and frees its path."""
+
+    class Adder(Puppet):
+        async def on_start(self) -> None:
+            system = self.ctx.system
+            system.start_child("/group", child("early"))
+            system.family("/family").ref("a").tell(Note())
+            system.ref("/").stop()
+            await trio.sleep(1)
+
+    family: FamilySpec[PuppetMessage] = FamilySpec(
+        id="family", kind="test", start=lambda _key: Puppet()
+    )
+    group = SupervisorSpec(id="group")
+    async with open_kit([child("adder", Adder), group, family]) as kit:
+        await kit.system.wait_closed()
+
+    assert kit.system.directory.cells == {}
+    stopped = [record.actor for record in kit.system.records(event="actor_stopped")]
+    assert stopped == ["/family/a", "/family", "/group/early", "/group", "/adder", "/"]
+
+
 @pytest.mark.parametrize(
     "make",
     [
