@@ -53,6 +53,7 @@ def validate_scope(
         edges: the whole workflow.
         scope: ids of the nodes one execution uses, attached ones and its trigger included.
     """
+    scope = frozenset(scope)
     everything = sorted(nodes, key=lambda node: node.id)
     known = {node.node_id for node in everything}
     inside = [node for node in everything if node.node_id in scope]
