@@ -86,6 +86,7 @@ class _Follower:
         self._seen = since
         self._items = items
         self._subscribed_once = False
+        self._awaits_answer = False
         self._delays = backoff()
         self._waited = 0.0  # seconds since the connection last stood
 
@@ -138,8 +139,7 @@ class _Follower:
             raise UnreachableError(self._target.url, str(error) or type(error).__name__)
 
     async def _receive(self, socket: WebSocketConnection) -> bool:
-        frame = {"type": "subscribe", "channel": self._channel, "since": self._seen}
-        await socket.send_message(json.dumps(frame))
+        await self._subscribe(socket)
         while True:
             with trio.fail_after(SILENCE_SECONDS):
                 event = json.loads(await socket.get_message())
@@ -148,15 +148,27 @@ class _Follower:
                     await socket.send_message('{"type": "pong"}')
                 case "subscribed":
                     await self._note_subscribed()
-                case _ if event.get("channel") == self._channel and await self._deliver(event):
+                case _ if event.get("channel") != self._channel:
+                    continue
+                case _ if event.get("seq", 0) > self._seen + 1:
+                    # A busy server may drop live events; they are stored, so ask for them.
+                    if not self._awaits_answer:
+                        await self._subscribe(socket)
+                case _ if await self._deliver(event):
                     return True
 
+    async def _subscribe(self, socket: WebSocketConnection) -> None:
+        self._awaits_answer = True
+        frame = {"type": "subscribe", "channel": self._channel, "since": self._seen}
+        await socket.send_message(json.dumps(frame))
+
     async def _note_subscribed(self) -> None:
-        if self._subscribed_once:
-            await self._items.send(Restored())
+        self._awaits_answer = False
         self._subscribed_once = True
         self._delays = backoff()
-        self._waited = 0.0
+        if self._waited:
+            self._waited = 0.0
+            await self._items.send(Restored())
 
     async def _deliver(self, event: Event) -> bool:
         """Hand an event on unless it was seen before; tell whether it is the last one."""

@@ -65,6 +65,7 @@ class FakeServer:
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {}
         self.asked: list[tuple[str, str, Any]] = []
         self.subscriptions: list[int] = []
+        self.subscriptions_per_socket = 1
         self.scripts: list[list[dict[str, Any]]] = []
         self.cancelled = trio.Event()
         self.url = ""
@@ -78,7 +79,7 @@ class FakeServer:
         self.answers[method, path] = (status, body)
 
     def play(self, *events: dict[str, Any]) -> None:
-        """Script the events of the next subscription; the socket then closes unless they end."""
+        """Script the events that the next subscription gets."""
         self.scripts.append(list(events))
 
     async def handle(self, path: str) -> Response:
@@ -99,9 +100,13 @@ class FakeServer:
         if websocket.headers.get("Authorization") != f"Bearer {KEY}":
             await websocket.close(1008, "Invalid or missing token")
             return
-        frame = json.loads(await websocket.receive())
-        self.subscriptions.append(frame["since"])
-        script = self.scripts.pop(0)
+        for _ in range(self.subscriptions_per_socket):
+            frame = json.loads(await websocket.receive())
+            self.subscriptions.append(frame["since"])
+            await self._play(self.scripts.pop(0), frame)
+        await websocket.close(1001, "Server shutting down")
+
+    async def _play(self, script: list[dict[str, Any]], frame: dict[str, Any]) -> None:
         stored = [one for one in script if one.get("seq", 0) > frame["since"] or "seq" not in one]
         answer = {"type": "subscribed", "channel": frame["channel"], "last_seq": 0}
         for one in (answer, *stored):
@@ -110,7 +115,6 @@ class FakeServer:
             await websocket.send(json.dumps(one))
             if one["type"] == "ping":
                 assert json.loads(await websocket.receive()) == {"type": "pong"}
-        await websocket.close(1001, "Server shutting down")
 
 
 @asynccontextmanager

@@ -30,15 +30,28 @@ async def test_a_lost_connection_goes_on_after_the_last_event_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second subscription asks for what comes after the third event; nothing comes twice."""
-    monkeypatch.setattr("pipelit.cli.events.backoff", lambda: iter([0.0]))
+    monkeypatch.setattr("pipelit.cli.events.backoff", lambda: iter([0.01]))
     async with serving() as server:
         server.play(*COMPLETED_RUN[:3])
         server.play(*COMPLETED_RUN)
 
         seen = await collect(server.target)
 
-    assert seen == [1, 2, 3, Lost(0.0), Restored(), 4, 5, 6]
+    assert seen == [1, 2, 3, Lost(0.01), Restored(), 4, 5, 6]
     assert server.subscriptions == [0, 3]
+
+
+async def test_a_jump_of_numbers_is_asked_for_again() -> None:
+    """A server may drop live events for a slow reader; they are stored."""
+    async with serving() as server:
+        server.subscriptions_per_socket = 2
+        server.play(COMPLETED_RUN[0], COMPLETED_RUN[2], COMPLETED_RUN[3])
+        server.play(*COMPLETED_RUN)
+
+        seen = await collect(server.target)
+
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert server.subscriptions == [0, 1]
 
 
 async def test_a_wrong_key_is_a_refusal() -> None:
