@@ -23,7 +23,7 @@ test: install ## run the tests
 check: install ## format, lint, layers, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m flake8_async pipelit tests ops
+	@$(BIN)/flake8-async $$(git ls-files "*.py")
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
