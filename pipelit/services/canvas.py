@@ -87,9 +87,18 @@ def get_changeable(conn: Connection, principal: Principal, slug: str) -> Workflo
         Forbidden: it is public, but somebody else's.
     """
     row = get_readable(conn, principal, slug)
+    require_change(principal, row)
+    return row
+
+
+def require_change(principal: Principal, row: WorkflowRow) -> None:
+    """Let *principal* change the workflow it may read, after its target was found.
+
+    Raises:
+        Forbidden: it is public, but somebody else's.
+    """
     if not visibility.can_change_workflow(principal, row.owner_id):
         raise Forbidden(NOT_YOURS)
-    return row
 
 
 def can_read(principal: Principal, row: WorkflowRow) -> bool:

@@ -9,7 +9,13 @@ from sqlalchemy import Connection
 from pipelit.engine.definition import MAX_EDGES, EdgeDef
 from pipelit.engine.edges import Violation, first_violation
 from pipelit.errors import Conflict, Invalid, NotFound
-from pipelit.services.canvas import Canvas, CanvasEvent, get_changeable, get_readable
+from pipelit.services.canvas import (
+    Canvas,
+    CanvasEvent,
+    get_changeable,
+    get_readable,
+    require_change,
+)
 from pipelit.services.canvas_views import event_data
 from pipelit.services.principal import Principal
 from pipelit.store.queries import edges as queries
@@ -87,8 +93,9 @@ class EdgesService:
         """
 
         def update(conn: Connection) -> EdgeDef:
-            workflow = get_changeable(conn, principal, slug)
+            workflow = get_readable(conn, principal, slug)
             edge = msgspec.structs.replace(_get(conn, workflow.id, edge_id), **fields)
+            require_change(principal, workflow)
             if fields:
                 _check(conn, workflow.id, edge)
                 queries.update_edge(conn, edge)
@@ -110,8 +117,10 @@ class EdgesService:
         """
 
         def remove(conn: Connection) -> None:
-            workflow = get_changeable(conn, principal, slug)
-            queries.delete_edge(conn, _get(conn, workflow.id, edge_id).id)
+            workflow = get_readable(conn, principal, slug)
+            edge = _get(conn, workflow.id, edge_id)
+            require_change(principal, workflow)
+            queries.delete_edge(conn, edge.id)
             touch_workflow(conn, workflow.id)
 
         def tell(_: None) -> Iterator[CanvasEvent]:

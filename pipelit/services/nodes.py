@@ -10,7 +10,13 @@ from pipelit.clock import Clock, Ids
 from pipelit.engine import specs
 from pipelit.engine.definition import MAX_NODES, EdgeDef
 from pipelit.errors import Conflict, NotFound
-from pipelit.services.canvas import Canvas, CanvasEvent, get_changeable, get_readable
+from pipelit.services.canvas import (
+    Canvas,
+    CanvasEvent,
+    get_changeable,
+    get_readable,
+    require_change,
+)
 from pipelit.services.canvas_views import Node, event_data, show_node
 from pipelit.services.node_rules import (
     apply_change,
@@ -127,8 +133,9 @@ class NodesService:
         now = self._clock.now()
 
         def update(conn: Connection) -> _Changed:
-            workflow = get_changeable(conn, principal, slug)
+            workflow = get_readable(conn, principal, slug)
             old = _get(conn, workflow.id, node_id)
+            require_change(principal, workflow)
             if not fields:
                 return _Changed(node=show_node(old), previous_id=None)
             check_references(conn, principal, fields, kept_config(old, fields))
@@ -155,8 +162,9 @@ class NodesService:
         """
 
         def remove(conn: Connection) -> Sequence[EdgeDef]:
-            workflow = get_changeable(conn, principal, slug)
+            workflow = get_readable(conn, principal, slug)
             node = _get(conn, workflow.id, node_id)
+            require_change(principal, workflow)
             edges = edge_queries.edges_of_node(conn, workflow.id, node_id)
             for edge in edges:
                 edge_queries.delete_edge(conn, edge.id)

@@ -200,6 +200,8 @@ async def test_edges_of_a_public_workflow_are_read_only(canvas: CanvasServer) ->
 
     assert (await canvas.call("GET", EDGES)).json() == []
     assert refused.status_code == 403
+    for method in ("PATCH", "DELETE"):
+        assert (await canvas.call(method, f"{EDGES}1/", {})).status_code == 404
 
 
 async def test_events_come_in_the_order_of_the_changes(canvas: CanvasServer) -> None:

@@ -403,11 +403,15 @@ async def test_a_node_names_the_model_it_uses(canvas: CanvasServer) -> None:
 
 
 async def test_nodes_of_a_public_workflow_are_read_only(canvas: CanvasServer) -> None:
-    """Reading works, changing is 403; a private workflow is 404."""
+    """Reading works, changing is 403, after 404; a private workflow is 404."""
     await canvas.workflow("flow", key="ada-key", is_public=True)
+    await canvas.made(NODES, {"component_type": "code", "node_id": "a"}, key="ada-key")
     await canvas.workflow("secret", key="ada-key")
 
-    assert (await canvas.call("GET", NODES)).json() == []
+    assert (await canvas.call("GET", f"{NODES}a/")).status_code == 200
+    for method in ("PATCH", "DELETE"):
+        assert (await canvas.call(method, f"{NODES}a/", {})).status_code == 403
+        assert (await canvas.call(method, f"{NODES}b/", {})).status_code == 404
     body = {"component_type": "code"}
     refused = await canvas.call("POST", NODES, body)
     hidden = await canvas.call("POST", "/workflows/secret/nodes/", body)
