@@ -243,3 +243,25 @@ async def test_a_client_that_leaves_is_forgotten():
         with trio.fail_after(5):
             while feed.subscribers:
                 await trio.lowlevel.checkpoint()
+
+
+async def test_a_client_that_does_not_read_is_closed_with_1013():
+    """It hears why when it reads again; the hub never waited for it."""
+    async with live() as (_, feed, url), joined(url) as ws:
+        await subscribe(ws, "workflow:a")
+        large = make_event("workflow:a", "node_status", text="x" * 200_000)
+        for _ in range(100):
+            feed.publish(large)
+            await trio.testing.wait_all_tasks_blocked()
+        assert await closed_with(ws) == (1013, "Slow consumer")
+
+
+async def test_one_socket_reads_while_its_neighbour_does_not():
+    """A slow client slows nobody."""
+    async with live() as (_, feed, url), joined(url) as deaf, joined(url) as ws:
+        await subscribe(deaf, "workflow:a")
+        await subscribe(ws, "workflow:a")
+        for n in range(100):
+            feed.publish(make_event("workflow:a", "node_status", n=n, text="x" * 200_000))
+            assert (await hear(ws))["data"]["n"] == n
+        assert await closed_with(deaf) == (1013, "Slow consumer")
