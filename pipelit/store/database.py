@@ -19,8 +19,6 @@ BUSY_TIMEOUT = 5.0  # seconds a connection waits for another process's lock
 STATEMENT_TIMEOUT = 30.0  # seconds one statement may take on PostgreSQL
 
 _SQLITE_PRAGMAS = (
-    # Takes effect in a new file only: retention gives pages back in steps, never by a VACUUM.
-    "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     # WAL with NORMAL may lose the last commits at power loss (sqlite.org/pragma.html#synchronous).
     "PRAGMA synchronous = FULL",
@@ -105,6 +103,10 @@ def _sqlite_connect() -> dict[str, Any]:
 
 def _prepare_sqlite(engine: Engine, purpose: Purpose) -> None:
     pragmas = [*_SQLITE_PRAGMAS]
+    if purpose is Purpose.MIGRATE:
+        # Retention gives free pages back in steps. Only a new file can be told so, and the telling
+        # waits for the writer: it must come first, and never on the way of a query.
+        pragmas.insert(0, "PRAGMA auto_vacuum = INCREMENTAL")
     # Migrations rebuild tables, which enforced references would forbid; they check them at the end.
     pragmas.append(f"PRAGMA foreign_keys = {'OFF' if purpose is Purpose.MIGRATE else 'ON'}")
     if purpose is Purpose.READ:

@@ -32,7 +32,23 @@ def url(request: pytest.FixtureRequest) -> URL:
 
 @pytest.fixture
 def items_url(url: URL) -> URL:
-    """A database with the table of `items.py`."""
+    """A database with the table of `items.py`, once per kind of database."""
+    return _with_items(url)
+
+
+@pytest.fixture
+def sqlite_items(sqlite_url: URL) -> URL:
+    """An SQLite file with the table of `items.py`."""
+    return _with_items(sqlite_url)
+
+
+@pytest.fixture
+def postgres_items(postgres_url: URL) -> URL:
+    """A PostgreSQL schema with the table of `items.py`."""
+    return _with_items(postgres_url)
+
+
+def _with_items(url: URL) -> URL:
     engine = open_engine(url, Purpose.MIGRATE)
     with engine.begin() as connection:
         metadata.create_all(connection)

@@ -11,9 +11,9 @@ from pipelit.store.database import Purpose, Trouble, diagnose, open_engine
 
 
 @pytest.mark.parametrize("purpose", Purpose)
-def test_sqlite_is_set_up_for_durability(sqlite_url: URL, purpose: Purpose) -> None:
+def test_sqlite_is_set_up_for_durability(sqlite_items: URL, purpose: Purpose) -> None:
     """Every connection syncs each commit and waits for locks; free pages can be given back."""
-    engine = open_engine(sqlite_url, purpose)
+    engine = open_engine(sqlite_items, purpose)
     with engine.connect() as connection:
         found = {
             name: connection.scalar(text(f"PRAGMA {name}"))

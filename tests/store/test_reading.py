@@ -82,7 +82,8 @@ async def test_the_check_answers_while_a_commit_is_under_way(idle_store: Store) 
         nursery.start_soon(idle_store.write, slow)
         await entered.wait()
 
-        assert await idle_store.check()
-
+        healthy = await idle_store.check()
         opened.set()
         idle_store.stop()
+
+    assert healthy

@@ -22,7 +22,7 @@ from pipelit.store import (
 )
 from pipelit.store.database import Purpose, open_engine
 from tests.kit.store import hold_of, running_store
-from tests.store.items import add, items, metadata, names
+from tests.store.items import add, items, names
 
 
 class Disk:
@@ -55,26 +55,6 @@ def add_big(name: str) -> Unit[str]:
         return add(name)(conn)
 
     return unit
-
-
-@pytest.fixture
-def sqlite_items(sqlite_url: URL) -> URL:
-    """An SQLite file with the table of `items.py`."""
-    return _with_items(sqlite_url)
-
-
-@pytest.fixture
-def postgres_items(postgres_url: URL) -> URL:
-    """A PostgreSQL schema with the table of `items.py`."""
-    return _with_items(postgres_url)
-
-
-def _with_items(url: URL) -> URL:
-    engine = open_engine(url, Purpose.MIGRATE)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-    engine.dispose()
-    return url
 
 
 @pytest.mark.parametrize("trouble", ["fill", "protect"])

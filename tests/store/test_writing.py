@@ -9,7 +9,6 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import IntegrityError
 
 from pipelit.store import Store, StoreBusy, StoreClosed, Unit
-from tests.kit.store import running_store
 from tests.store.items import Refused, add, add_then_refuse, names
 
 
@@ -108,10 +107,10 @@ async def test_a_queued_caller_cancelled_in_the_queue_leaves_it(idle_store: Stor
             inner.start_soon(waiting)
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
-        assert scope.cancelled_caught
         gate.opened.set()
         idle_store.stop()
 
+    assert scope.cancelled_caught
     assert await idle_store.read(names) == ["slow"]
 
 
@@ -184,18 +183,18 @@ async def test_a_cancelled_writer_answers_everyone_who_waits(idle_store: Store) 
     assert await idle_store.read(names) == ["under way"]
 
 
-async def test_a_stopped_writer_commits_what_is_queued(items_url: URL) -> None:
+async def test_a_stopped_writer_commits_what_is_queued(idle_store: Store) -> None:
     """After `stop` the writer empties its queue, then closes."""
-    async with running_store(items_url) as store:
-        async with trio.open_nursery() as nursery:
-            for number in range(10):
-                nursery.start_soon(store.write, add(f"n{number}"))
-            await trio.lowlevel.checkpoint()
-            store.stop()
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(idle_store.write, add(f"n{number}"))
+        await trio.testing.wait_all_tasks_blocked()
+        idle_store.stop()
+        await idle_store.run()
 
-        assert len(await store.read(names)) == 10
-        with pytest.raises(StoreClosed):
-            await store.write(add("late"))
+    assert len(await idle_store.read(names)) == 10
+    with pytest.raises(StoreClosed):
+        await idle_store.write(add("late"))
 
 
 async def test_a_writer_runs_again_after_it_was_cancelled(idle_store: Store) -> None:
