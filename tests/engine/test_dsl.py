@@ -7,14 +7,13 @@ from pipelit.engine.dsl import (
     Caller,
     Catalogue,
     Checked,
-    Compiled,
     LlmCredential,
     ModelChoice,
     check_document,
     compile_document,
 )
+from tests.kit.dsl import NOBODY, config_of, drawn, error_of, steps
 
-NOBODY = Catalogue()
 CREDENTIAL = LlmCredential(id=3, provider_type="openai", models=("gpt-4o", "gpt-4o-mini"))
 LISTED = Catalogue(credentials=(CREDENTIAL,))
 CALLER = Caller(
@@ -89,33 +88,6 @@ steps:
     for: read
     next: end
 """
-
-
-def drawn(compiled: Compiled) -> list[str]:
-    """Write the edges as `source → target` with label or value."""
-    return [
-        f"{edge.source_node_id} → {edge.target_node_id}"
-        + (f" :{edge.edge_label}" if edge.edge_label else "")
-        + (f" ?{edge.condition_value}" if edge.is_conditional else "")
-        for edge in compiled.edges
-    ]
-
-
-def config_of(compiled: Compiled, node_id: str) -> dict[str, object]:
-    """Return the extra_config of a node."""
-    return dict(next(n.extra for n in compiled.nodes if n.node_id == node_id))
-
-
-def steps(*lines: str, head: str = "name: x\n") -> str:
-    """Write a document of steps, one flow mapping each."""
-    return f"{head}steps:\n" + "\n".join(f"  - {line}" for line in lines)
-
-
-def error_of(text: str, catalogue: Catalogue = NOBODY) -> str:
-    """Return the one error of a document."""
-    checked = check_document(text, catalogue)
-    assert (checked.valid, checked.node_count, len(checked.errors)) == (False, 0, 1), checked
-    return checked.errors[0]
 
 
 def test_example_a_compiles_to_its_table() -> None:
@@ -415,87 +387,3 @@ def test_steps_follow_each_other_as_written() -> None:
         "d → __end__ ?end",
     ]
     assert config_of(compiled, "c") == {"source_node": "trigger_chat_1", "field": "payload.items"}
-
-
-def test_the_graph_form_is_taken_as_it_is() -> None:
-    """Nodes, edges and positions; edges may be absent, the name may stand at the top."""
-    text = """
-workflow: {name: Two, description: d, tags: [t]}
-nodes:
-  - {id: in, type: trigger_chat, position: {x: 10, y: 20.4}}
-  - {id: s, type: switch, label: S}
-  - {id: ask, type: human_confirmation, config: {extra_config: {prompt: "?"}, model_name: no}}
-edges:
-  - {source: in, target: s}
-  - {source: s, target: ask, type: conditional, condition_value: a, priority: 2}
-"""
-    compiled = compile_document(text, NOBODY)
-    bare = check_document("name: one\nnodes: [{id: a, type: wait}]", NOBODY)
-
-    assert (compiled.name, compiled.description, compiled.tags) == ("Two", "d", ("t",))
-    assert drawn(compiled) == ["in → s", "s → ask ?a"]
-    assert (compiled.nodes[0].position_x, compiled.nodes[0].position_y) == (10, 20)
-    assert compiled.nodes[2].interrupt_before
-    assert compiled.nodes[2].config["model_name"] == ""
-    assert compiled.edges[1].priority == 2
-    assert (bare.valid, bare.node_count, bare.edge_count) == (True, 1, 0)
-
-
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [
-        ("nodes: [{type: magic}]", "Unknown node type 'magic' in node 1. Valid: agent, "),
-        ("nodes: [{type: wait, id: '-'}]", "Invalid node ID '-' in node 1"),
-        ("nodes: [{type: wait, config: 1}]", "`config` and `position` must be mappings in node 1"),
-        ("nodes: [{type: wait, position: {x: a}}]", "Entry 1 has a position or priority that"),
-        (
-            "nodes: []\nedges: [{type: odd}]",
-            "Unknown edge type 'odd' in edge 1. Valid: direct, con",
-        ),
-        (
-            "nodes: []\nedges: [{label: odd}]",
-            "Unknown edge label 'odd' in edge 1. Valid: '', llm, ",
-        ),
-    ],
-)
-def test_a_broken_graph_form_is_a_parse_error(body: str, error: str) -> None:
-    """The entry is named by its position."""
-    assert error_of(f"name: x\n{body}").startswith(f"Parse error: {error}")
-
-
-def test_the_same_node_twice_is_a_build_error() -> None:
-    """Ids are unique in a workflow."""
-    text = "name: x\nnodes: [{id: a, type: wait}, {id: a, type: wait}]"
-
-    assert error_of(text) == "Graph build error: Duplicate node ID 'a'"
-
-
-def test_a_workflow_has_its_limits_here_too() -> None:
-    """1000 nodes and 5000 edges."""
-    nodes = "\n".join(f"  - {{id: n{i}, type: wait}}" for i in range(1001))
-    few = "\n".join(f"  - {{id: n{i}, type: wait}}" for i in range(80))
-    edges = "\n".join(f"  - {{source: n{i}, target: n{j}}}" for i in range(80) for j in range(63))
-
-    assert error_of(f"name: x\nnodes:\n{nodes}") == (
-        "Graph build error: Workflow node limit reached."
-    )
-    assert error_of(f"name: x\nnodes:\n{few}\nedges:\n{edges}") == (
-        "Graph build error: Workflow edge limit reached."
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "slug"),
-    [
-        ("Release Notes", "release-notes"),
-        ("  A_b -- c!  ", "a-b-c"),
-        ("Über uns", "ber-uns"),
-        ("!!!", "workflow"),
-        ("x" * 255, "x" * 255),
-    ],
-)
-def test_a_slug_is_made_of_the_name(name: str, slug: str) -> None:
-    """Lower case, words and hyphens."""
-    text = f"name: {name!r}\nnodes: []"
-
-    assert compile_document(text, NOBODY).slug == slug

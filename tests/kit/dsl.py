@@ -1,0 +1,32 @@
+"""What the tests of the DSL share: documents written short, graphs written as text."""
+
+from pipelit.engine.dsl import Catalogue, Compiled, check_document
+
+NOBODY = Catalogue()
+
+
+def drawn(compiled: Compiled) -> list[str]:
+    """Write the edges as `source → target` with label or value."""
+    return [
+        f"{edge.source_node_id} → {edge.target_node_id}"
+        + (f" :{edge.edge_label}" if edge.edge_label else "")
+        + (f" ?{edge.condition_value}" if edge.is_conditional else "")
+        for edge in compiled.edges
+    ]
+
+
+def config_of(compiled: Compiled, node_id: str) -> dict[str, object]:
+    """Return the extra_config of a node."""
+    return dict(next(n.extra for n in compiled.nodes if n.node_id == node_id))
+
+
+def steps(*lines: str, head: str = "name: x\n") -> str:
+    """Write a document of steps, one flow mapping each."""
+    return f"{head}steps:\n" + "\n".join(f"  - {line}" for line in lines)
+
+
+def error_of(text: str, catalogue: Catalogue = NOBODY) -> str:
+    """Return the one error of a document."""
+    checked = check_document(text, catalogue)
+    assert (checked.valid, checked.node_count, len(checked.errors)) == (False, 0, 1), checked
+    return checked.errors[0]
