@@ -25,7 +25,7 @@ def conn(url: URL) -> Iterator[Connection]:
     """A transaction on a database with the schema."""
     engine = open_engine(url, Purpose.WRITE)
     with engine.connect() as connection, connection.begin() as transaction:
-        schema.metadata.create_all(connection)
+        schema.metadata.create_all(connection, tables=[schema.meta, schema.servers])
         yield connection
         transaction.rollback()
     engine.dispose()
