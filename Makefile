@@ -1,5 +1,8 @@
 # The whole interface of the repository; CI calls nothing else.
 PYTHON ?= python3.11
+# Optional rules of flake8-async that do not fit: documented `timeout` parameters, functions for
+# `nursery.start`, async functions that only implement an async interface.
+ASYNC_OFF := ASYNC109,ASYNC114,ASYNC124
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -23,7 +26,7 @@ test: install ## run the tests
 check: install ## format, lint, layers, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/flake8-async $$(git ls-files "*.py")
+	@$(BIN)/flake8-async --disable $(ASYNC_OFF) $$(git ls-files "*.py")
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 

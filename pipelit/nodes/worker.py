@@ -104,7 +104,7 @@ class WorkerPool:
                 try:
                     reply = await self._ask(child, job)
                 except BaseException:
-                    await child.kill()
+                    await child.kill()  # noqa: ASYNC102 - shields itself
                     raise
                 if self._closed:
                     await child.kill()
@@ -155,10 +155,10 @@ class _Child:
             with trio.fail_after(START_SECONDS):
                 await child._read_reply()
         except (WorkerError, trio.TooSlowError) as error:
-            await child.kill()
+            await child.kill()  # noqa: ASYNC120 - shields itself
             raise WorkerUnavailable("a worker process does not start") from error
         except BaseException:
-            await child.kill()
+            await child.kill()  # noqa: ASYNC102 - shields itself
             raise
         return child
 

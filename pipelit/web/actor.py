@@ -1,6 +1,7 @@
 """The web server as an actor: started last, stopped first."""
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 import trio
@@ -51,21 +52,18 @@ class WebServer(Actor[ServerEnded]):
         self._stopping.set()
 
     async def _serve(self, app: WebApp, listening: trio.Event) -> None:
-        async with trio.open_nursery() as nursery:
-            address = await nursery.start(self._run, app)
-            self._on_listening(address)
-            listening.set()
-        self.ctx.post(ServerEnded())
-
-    async def _run(self, app: WebApp, task_status: trio.TaskStatus[Address]) -> None:
-        await serve(
+        run = partial(
+            serve,
             app,
             host=self._host,
             port=self._port,
             stopping=self._stopping,
             grace=self._grace,
-            task_status=task_status,
         )
+        async with trio.open_nursery() as nursery:
+            self._on_listening(await nursery.start(run))
+            listening.set()
+        self.ctx.post(ServerEnded())
 
 
 def escalate_if_not_listening(error: Exception) -> Directive:
