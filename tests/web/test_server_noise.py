@@ -21,7 +21,7 @@ async def throw(server, *pieces):
             for piece in pieces:
                 await stream.send_all(piece)
                 await trio.testing.wait_all_tasks_blocked()
-            with trio.move_on_after(0.05):
+            with trio.move_on_after(0.02):
                 while await stream.receive_some():
                     pass
         except trio.BrokenResourceError:
@@ -74,7 +74,7 @@ async def test_broken_frames_harm_nobody_else(pieces, key):
         assert (await server.client.get("/hello")).status_code == 200
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 async def test_random_frames_harm_nobody_else(seed):
     """Bits nobody thought of."""
     dice = random.Random(seed)
