@@ -12,7 +12,7 @@ import trio
 from pipelit.cli.client import Client, Target
 from pipelit.cli.options import call, server_command
 from pipelit.cli.render import View
-from pipelit.cli.screen import stream_run
+from pipelit.cli.screen import Screen
 
 
 @click.command()
@@ -52,7 +52,7 @@ def _start(target: Target, path: str, body: dict[str, Any]) -> View:
         # Listening for Ctrl-C begins before the execution does, so none is ever left behind.
         with trio.open_signal_receiver(signal.SIGINT) as signals:
             started = await client.post(path, body)
-            return await stream_run(client, started["execution_id"], cancel_on=signals)
+            return await Screen().watch_and_cancel(client, started["execution_id"], signals)
 
     return call(target, action)
 

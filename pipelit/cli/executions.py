@@ -12,7 +12,7 @@ from pipelit.cli.client import Client, Target
 from pipelit.cli.events import Lost, Restored, follow
 from pipelit.cli.options import call, echo_json, json_option, server_command
 from pipelit.cli.render import answer_text, duration
-from pipelit.cli.screen import watch as watch_live
+from pipelit.cli.screen import Screen
 from pipelit.cli.table import show_table
 
 STATUSES = ("pending", "running", "interrupted", "completed", "failed", "cancelled")
@@ -119,7 +119,7 @@ def watch(target: Target, execution_id: str, as_json: bool) -> None:
         if as_json:
             await _print_events(client, detail["execution_id"])
         else:
-            await watch_live(client, detail["execution_id"])
+            await Screen().watch(client, detail["execution_id"])
 
     try:
         call(target, action)

@@ -16,63 +16,78 @@ from pipelit.cli.events import Item, Lost, Restored, follow
 from pipelit.cli.render import Line, View
 
 REFRESH_SECONDS = 0.1
+MAX_WIDTH = 120
 
 
-async def stream_run(client: Client, execution_id: str, *, cancel_on: AsyncIterator[int]) -> View:
-    """Watch an execution that can be cancelled from here.
+class Screen:
+    """Where one command writes while a run is shown. Lives in the command's task."""
 
-    The first of the signals *cancel_on* cancels the execution on the server; the view stays until
-    the server says that it ended.
-    """
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_at_signal, client, execution_id, cancel_on)
-        view = await watch(client, execution_id)
-        nursery.cancel_scope.cancel("the run ended")
-    return view
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._live: Live | None = None
 
+    async def watch(self, client: Client, execution_id: str) -> View:
+        """Show one execution from its first event to its last and return what was seen."""
+        view = View(width=min(self._console.width, MAX_WIDTH))
+        async with follow(client.target, execution_id) as items:
+            if self._console.is_terminal and not self._console.is_dumb_terminal:
+                await self._show_live(items, view)
+            else:
+                await self._show_plain(items, view)
+        return view
 
-async def watch(client: Client, execution_id: str) -> View:
-    """Show one execution from its first event to its last and return what was seen."""
-    console = Console(highlight=False)
-    view = View(width=min(console.width, 120))
-    async with follow(client.target, execution_id) as items:
-        if console.is_terminal and not console.is_dumb_terminal:
-            await _show_live(items, view, console)
-        else:
-            await _show_plain(items, view)
-    return view
+    async def watch_and_cancel(
+        self, client: Client, execution_id: str, signals: AsyncIterator[int]
+    ) -> View:
+        """Watch an execution; the first of *signals* cancels it on the server.
 
-
-async def _cancel_at_signal(client: Client, execution_id: str, signals: AsyncIterator[int]) -> None:
-    async for _ in signals:
-        break
-    else:
-        return
-    # From here on a second Ctrl-C ends this program, whatever the server does.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    click.echo("Cancelling the execution on the server …", err=True)
-    try:
-        await client.post(f"/executions/{execution_id}/cancel/")
-    except ServerRefusedError as error:
-        error.show()
-
-
-async def _show_plain(items: AsyncIterator[Item], view: View) -> None:
-    async for item in items:
-        for line in _lines(item, view):
-            click.echo(line.text)
-
-
-async def _show_live(items: AsyncIterator[Item], view: View, console: Console) -> None:
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+        The view stays until the server says that the execution ended.
+        """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tick, live, view)
-            async for item in items:
-                for line in _lines(item, view):
-                    if not line.transient:
-                        console.print(Text(line.text, style=line.style))
-                _refresh(live, view)
+            nursery.start_soon(self._cancel_at_signal, client, execution_id, signals)
+            view = await self.watch(client, execution_id)
             nursery.cancel_scope.cancel("the run ended")
+        return view
+
+    def say(self, text: str, style: str = "") -> None:
+        """Write a line; above the live area if there is one now."""
+        if self._live is not None:
+            self._live.console.print(Text(text, style=style))
+        else:
+            click.echo(text)
+
+    async def _show_plain(self, items: AsyncIterator[Item], view: View) -> None:
+        async for item in items:
+            for line in _lines(item, view):
+                self.say(line.text)
+
+    async def _show_live(self, items: AsyncIterator[Item], view: View) -> None:
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            self._live = live
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_tick, live, view)
+                    async for item in items:
+                        for line in _lines(item, view):
+                            if not line.transient:
+                                self.say(line.text, line.style)
+                        _refresh(live, view)
+                    nursery.cancel_scope.cancel("the run ended")
+            finally:
+                self._live = None
+
+    async def _cancel_at_signal(
+        self, client: Client, execution_id: str, signals: AsyncIterator[int]
+    ) -> None:
+        async for _ in signals:
+            break
+        # From here on a second Ctrl-C ends this program, whatever the server does.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.say("Cancelling the execution on the server …", "yellow")
+        try:
+            await client.post(f"/executions/{execution_id}/cancel/")
+        except ServerRefusedError as error:
+            self.say(error.message, "red")
 
 
 def _lines(item: Item, view: View) -> list[Line]:

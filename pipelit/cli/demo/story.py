@@ -1,6 +1,6 @@
 """The three acts of `pipelit demo`: a run node by node, a cancel, a crash that loses nothing."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import click
 import trio
@@ -8,7 +8,7 @@ import trio
 from pipelit.cli.demo.graph import SLUG
 from pipelit.cli.demo.stage import Stage
 from pipelit.cli.render import View
-from pipelit.cli.screen import stream_run
+from pipelit.cli.screen import Screen
 
 HANG_SECONDS = 1.5
 KILL_SECONDS = 1.5
@@ -20,34 +20,25 @@ async def play(stage: Stage) -> None:
     Raises:
         click.ClickException: an act did not end as it should.
     """
+    screen = Screen()
     _title("1. A chat message runs through a workflow, node by node")
-    await _chat(stage, "What is 12*17?", expected="completed")
+    _check(await _chat(stage, screen, "What is 12*17?", _never()), "completed")
 
     _title("2. A run that hangs is cancelled, and really stops")
-    await _chat(stage, "Please hang.", expected="cancelled", cancel_on=_ctrl_c())
+    _check(await _chat(stage, screen, "Please hang.", _ctrl_c(screen)), "cancelled")
 
     _title("3. The server is killed in the middle of a run; nothing is lost")
-    crash = _crash_and_restart
-    await _chat(stage, "Slowly, please: what is 3*4?", expected="completed", meanwhile=crash)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_crash_and_restart, stage, screen)
+        view = await _chat(stage, screen, "Slowly, please: what is 3*4?", _never())
+    _check(view, "completed")
     click.echo()
 
 
-async def _chat(
-    stage: Stage,
-    text: str,
-    *,
-    expected: str,
-    cancel_on: AsyncIterator[int] | None = None,
-    meanwhile: Callable[[Stage], Awaitable[None]] | None = None,
-) -> None:
-    click.echo(f'$ pipelit chat {SLUG} "{text}"')
+async def _chat(stage: Stage, screen: Screen, text: str, signals: AsyncIterator[int]) -> View:
+    screen.say(f'$ pipelit chat {SLUG} "{text}"')
     answer = await stage.client.post(f"/workflows/{SLUG}/chat/", {"text": text})
-    async with trio.open_nursery() as nursery:
-        if meanwhile is not None:
-            nursery.start_soon(meanwhile, stage)
-        signals = cancel_on or _never()
-        view = await stream_run(stage.client, answer["execution_id"], cancel_on=signals)
-    _check(view, expected)
+    return await screen.watch_and_cancel(stage.client, answer["execution_id"], signals)
 
 
 def _check(view: View, expected: str) -> None:
@@ -58,17 +49,17 @@ def _check(view: View, expected: str) -> None:
         raise click.ClickException(f"The run is {view.status}; it should be {expected}.")
 
 
-async def _crash_and_restart(stage: Stage) -> None:
+async def _crash_and_restart(stage: Stage, screen: Screen) -> None:
     await trio.sleep(KILL_SECONDS)
-    click.echo(f"$ kill -9 {stage.server.pid}")
+    screen.say(f"$ kill -9 {stage.server.pid}")
     await stage.server.kill()
-    click.echo("$ pipelit serve")
+    screen.say("$ pipelit serve")
     await stage.server.start(stage.client)
 
 
-async def _ctrl_c() -> AsyncIterator[int]:
+async def _ctrl_c(screen: Screen) -> AsyncIterator[int]:
     await trio.sleep(HANG_SECONDS)
-    click.echo("^C")
+    screen.say("^C")
     yield 2
 
 
