@@ -80,14 +80,16 @@ async def serve(
     async with trio.open_nursery() as nursery, listener:
         accepting = await nursery.start(_accept, connections, listener, nursery)
         task_status.started(Address(bound[0], bound[1]))
-        await stopping.wait()
-        accepting.cancel()
-        with trio.move_on_after(min(grace, CLOSE_SOCKETS_SECONDS)):
-            await guard.wait_no_sockets()
-        await connections.close_idle()
-        with trio.move_on_after(grace):
-            await connections.wait_none()
-        await connections.abort()
+        try:
+            await stopping.wait()
+            accepting.cancel()
+            with trio.move_on_after(min(grace, CLOSE_SOCKETS_SECONDS)):
+                await guard.wait_no_sockets()
+            await connections.close_idle()
+            with trio.move_on_after(grace):
+                await connections.wait_none()
+        finally:
+            connections.abort()
         nursery.cancel_scope.cancel()
 
 
@@ -136,10 +138,10 @@ class _Connections:
         while self._streams:
             await self._ended.park()
 
-    async def abort(self) -> None:
+    def abort(self) -> None:
         """End every connection without a word: the way out of a shielded send."""
         for stream in tuple(self._streams):
-            await trio.aclose_forcefully(stream)
+            stream.socket.close()
 
 
 async def open_listener(host: str, port: int, *, user_timeout: float) -> trio.SocketListener:

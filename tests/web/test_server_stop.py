@@ -92,6 +92,14 @@ async def test_a_socket_that_does_not_read_is_cut_off_after_the_grace():
         assert await stop_time(server) < 5.5
 
 
+async def test_cancelling_the_server_does_not_wait_for_a_socket_that_does_not_read():
+    """A second signal ends the process at once."""
+    async with serving(serve_socket=flood) as server, deaf_client(server.address):
+        await trio.sleep(0.2)
+        started = trio.current_time()
+    assert trio.current_time() - started < 2.0
+
+
 async def test_the_kernel_ends_a_socket_that_does_not_read():
     """No send of ours may wait for ever; the server's own are shielded."""
     ended = trio.Event()
