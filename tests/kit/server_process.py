@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,20 +26,24 @@ def free_port() -> int:
 class ServerProcess:
     """A running server. `url` stays the same over a restart."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(
+        self, directory: Path, port: int, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """`environ`: the only settings the server finds in its environment."""
         self._directory = directory
         self._port = port
+        self._environ = dict(environ or {})
         self.url = f"http://127.0.0.1:{port}"
+        self.data = directory / "data"
         self.log = directory / "server.log"
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[trio.Process]:
         """Start the server, wait until it is ready, and end it at the end whatever happens."""
-        command = [sys.executable, "-m", "pipelit", "serve", "--port", str(self._port)]
-        command += ["--data-dir", str(self._directory / "data")]
-        kept = {name: value for name, value in os.environ.items() if "PIPELIT" not in name}
         with self.log.open("ab") as log:
-            process = await trio.lowlevel.open_process(command, stdout=log, stderr=log, env=kept)
+            process = await trio.lowlevel.open_process(
+                self._command(), stdout=log, stderr=log, env=self._environment()
+            )
         try:
             await self._wait_ready(process)
             yield process
@@ -48,6 +52,18 @@ class ServerProcess:
                 process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+
+    async def fail_to_start(self) -> tuple[int, str]:
+        """Start a server that cannot run; return its exit code and what it said on stderr."""
+        with trio.fail_after(START_SECONDS):
+            ended = await trio.run_process(
+                self._command(),
+                env=self._environment(),
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+        return ended.returncode, ended.stderr.decode()
 
     async def stop(self, process: trio.Process) -> int:
         """Ask the server to stop and return its exit code."""
@@ -61,6 +77,14 @@ class ServerProcess:
     def tail(self) -> str:
         """Return the end of what the server wrote."""
         return self.log.read_text(errors="replace")[-4000:]
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "pipelit", "serve", "--port", str(self._port)]
+        return [*command, "--data-dir", str(self.data)]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if "PIPELIT" not in name}
+        return kept | self._environ
 
     async def _wait_ready(self, process: trio.Process) -> None:
         async with httpx2.AsyncClient(trust_env=False) as http:

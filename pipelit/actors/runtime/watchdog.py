@@ -28,7 +28,7 @@ class LoopWatch(trio.abc.Instrument):
         """Watch with *clock*, real seconds that never go back."""
         self._directory = directory
         self._clock = clock
-        self._step_began = 0.0
+        self._step_began = clock()  # the step that adds this instrument is under way
         self._round_began: float | None = None
         self._lags: deque[float] = deque(maxlen=_LAGS_KEPT)
 
