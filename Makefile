@@ -26,7 +26,7 @@ test: install ## run the tests
 check: install ## format, lint, layers, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/flake8-async --disable $(ASYNC_OFF) $$(git ls-files "*.py")
+	@$(BIN)/flake8-async --enable ASYNC1,ASYNC2 --disable $(ASYNC_OFF) $$(git ls-files "*.py")
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 

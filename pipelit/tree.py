@@ -15,6 +15,7 @@ import click
 import msgspec
 import trio
 
+from pipelit import __version__
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession
 from pipelit.actors.execution import ExecutionParts
@@ -45,6 +46,7 @@ from pipelit.llm.prices import Prices, load_prices
 from pipelit.llm.provider import ProviderCache
 from pipelit.llm.types import ProviderSpec
 from pipelit.logs import log_supervision
+from pipelit.net.broker import ping_broker
 from pipelit.net.egress import EgressPolicy
 from pipelit.net.http import HttpClient
 from pipelit.net.resolver import SystemResolver
@@ -68,13 +70,16 @@ from pipelit.services.nodes import NodesService
 from pipelit.services.passwords import Passwords
 from pipelit.services.workflows import WorkflowsService
 from pipelit.settings import Settings
+from pipelit.store import Store
 from pipelit.store.open import OpenStore, StoreConfig, open_store
 from pipelit.store.queries.journal import Owner
 from pipelit.web.actor import WebServer, escalate_if_not_listening
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
 from pipelit.web.routes import auth, chat, credentials, edges, executions, nodes, workflows
+from pipelit.web.routes import system as system_routes
 from pipelit.web.routes.executions import Stopping
+from pipelit.web.routes.system import HealthChecks, Readiness
 from pipelit.web.server import Address
 from pipelit.web.ws.endpoint import SocketEndpoint
 
@@ -89,6 +94,8 @@ API_ROUTES = (
 )
 
 CHAT_IDLE = 900.0
+MAX_STALL = 5.0
+"""Seconds without a commit, though some wait, after which the server is not ready."""
 MANAGER_MAILBOX = 20_000
 HUB_MAILBOX = 50_000
 
@@ -393,10 +400,17 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         ),
         feed,
         Stopping(stopping),
+        HealthChecks(
+            version=__version__,
+            database=store.check,
+            readiness=partial(_readiness, store, stopping),
+            broker=partial(ping_broker, settings.redis_url) if settings.redis_url else None,
+        ),
+        system_routes.describe(API_ROUTES, system_routes.ROUTES, version=__version__),
     )
     return build_app(
         api_routes=API_ROUTES,
-        root_routes=(),
+        root_routes=system_routes.ROUTES,
         services=services,
         authenticate=authenticator.authenticate,
         serve_socket=SocketEndpoint(feed, authenticator.authenticate, stopping),
@@ -407,6 +421,15 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
             cors_allow_all_origins=settings.cors_allow_all_origins,
         ),
     )
+
+
+def _readiness(store: Store, stopping: trio.Event) -> Readiness:
+    """Tell what `/ready` says; it is asked only while the listener is up."""
+    if stopping.is_set():
+        return "stopping"
+    statistics = store.statistics()
+    stalled = statistics.stalled_seconds >= MAX_STALL
+    return "overloaded" if stalled or not statistics.storage_ok else "ready"
 
 
 def _log_record(record: Record) -> None:

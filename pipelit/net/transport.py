@@ -9,7 +9,9 @@ import httpx2
 
 from pipelit.net.backend import CheckedBackend, EgressGuard
 
-MAX_CONNECTIONS = 100
+MAX_CONNECTIONS = 10_000
+"""Above any sensible number of calls at once: calls wait on their own limits, not on the pool."""
+MAX_IDLE_CONNECTIONS = 20
 KEEPALIVE_SECONDS = 15.0
 
 _CONTROL = re.compile(r"[\r\n\0]")
@@ -23,7 +25,7 @@ class CheckedTransport(httpx2.AsyncHTTPTransport):
         self._pool = _Pool(
             ssl_context=ssl_context,
             max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=MAX_CONNECTIONS // 5,
+            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
             keepalive_expiry=KEEPALIVE_SECONDS,
             network_backend=CheckedBackend(guard),
         )

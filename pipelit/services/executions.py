@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from pipelit.actors.hub import stored_copy
 from pipelit.actors.manager import CancelExecution, ManagerMessage, Start
 from pipelit.actors.runtime import ActorDied, ActorError, ActorRef, AskTimeout, MailboxFull
 from pipelit.clock import Clock, Ids
@@ -87,10 +86,21 @@ class ExecutionStatus(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None
 
 
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored event as the channel of its execution carries it."""
+
+    type: str
+    channel: str
+    timestamp: float
+    seq: int
+    execution_id: str
+    data: dict[str, Any]
+
+
 class EventPage(msgspec.Struct, frozen=True):
     """Stored events, oldest first."""
 
-    items: list[msgspec.Raw]
+    items: list[EventView]
     total: int
     last_seq: int
 
@@ -185,7 +195,17 @@ class ExecutionsService:
 
         row, events = await self._store.read(query)
         last_seq = _require_visible(principal, row).last_seq
-        items = [msgspec.Raw(stored_copy(execution_id, event).json) for event in events]
+        items = [
+            EventView(
+                type=event.type,
+                channel=f"execution:{execution_id}",
+                timestamp=event.timestamp,
+                seq=event.seq,
+                execution_id=execution_id,
+                data=event.data,
+            )
+            for event in events
+        ]
         return EventPage(items, max(0, last_seq - since), last_seq)
 
     async def require_visible(self, principal: Principal, execution_id: str) -> None:
