@@ -91,6 +91,8 @@ def test_nothing_is_left_of_an_actor(fates: list[str], interleaving: object) -> 
                 await trio.sleep(2)
                 if fate != "passivate":
                     ref.stop()
+            await trio.sleep(20)
+            assert kit.system.directory.watch_count == 0
             watched.stop()
             kit.system.ref("/family").stop()
             await trio.sleep(20)
