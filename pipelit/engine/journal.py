@@ -116,8 +116,13 @@ class RunState:
         self._max_messages = max_messages
         self._routes: dict[str, str] = {}  # {ended node: the route its successors inherit}
         self._taken_by: dict[str, list[str]] = {}  # {node: taken predecessors, in commit order}
+        # A loop does not wait for its own body: `loop_return` edges join nothing.
         self._open: dict[str, set[tuple[int, str]]] = {
-            node: {(edge.id, edge.source_node_id) for edge in plan.incoming.get(node, ())}
+            node: {
+                (edge.id, edge.source_node_id)
+                for edge in plan.incoming.get(node, ())
+                if edge.edge_label != "loop_return"
+            }
             for node in plan.snapshot.walked
         }
 

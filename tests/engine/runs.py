@@ -1,0 +1,165 @@
+"""Graphs written as text, and a run of one that a test drives by hand.
+
+`"a > b"` is a flow edge, `"s ?yes> b"` a conditional one, `"m llm> a"` an attached node. What a
+node is follows from its name: `t…` a chat trigger, `s…` a switch, `h…` an error handler, `r…` a
+`reply_chat`, `ag…` an agent, `m…` a model, `calc…` a calculator; all else is a `merge`.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from pipelit.engine.definition import EdgeDef, NodeDef
+from pipelit.engine.graph import Plan, build_snapshot
+from pipelit.engine.journal import RunState, parse_record
+from pipelit.engine.outcome import Failure, Outcome
+from pipelit.engine.steps import Attempt, Changes, Ending, Event, Log, Narrator
+
+_EDGE = re.compile(r"(\w+) (\?\w+|\w*)> (\w+)")
+_TYPES = {
+    "t": "trigger_chat",
+    "s": "switch",
+    "h": "error_handler",
+    "r": "reply_chat",
+    "ag": "agent",
+    "m": "ai_model",
+    "calc": "calculator",
+}
+_NAMED = re.compile(r"(ag|calc|[tshrm])\d*")
+
+
+def type_of(name: str) -> str:
+    named = _NAMED.fullmatch(name)
+    return _TYPES[named[1]] if named else "merge"
+
+
+def edges_of(*texts: str) -> list[EdgeDef]:
+    """Read edges; their ids count from 1 in this order."""
+    edges = []
+    for number, text in enumerate(texts, start=1):
+        found = _EDGE.fullmatch(text)
+        assert found is not None, text
+        source, how, target = found.groups()
+        edges.append(
+            EdgeDef(
+                id=number,
+                source_node_id=source,
+                target_node_id=target,
+                edge_type="conditional" if how.startswith("?") else "direct",
+                edge_label="" if how.startswith("?") else how,
+                condition_value=how[1:],
+            )
+        )
+    return edges
+
+
+def nodes_of(edges: list[EdgeDef], *more: str) -> list[NodeDef]:
+    """Return the nodes that edges name, in the order of their first mention."""
+    named = [n for edge in edges for n in (edge.source_node_id, edge.target_node_id)]
+    names = dict.fromkeys([*named, *more])
+    return [
+        NodeDef(id=number, node_id=name, component_type=type_of(name))
+        for number, name in enumerate((n for n in names if n and n != "__end__"), start=1)
+    ]
+
+
+def plan_of(*texts: str, trigger: str | None = "t") -> Plan:
+    edges = edges_of(*texts)
+    return Plan(build_snapshot(nodes_of(edges), edges, trigger))
+
+
+class Run:
+    """A run without clock, store and tasks: the test says which attempt ends how."""
+
+    def __init__(self, plan: Plan, *, max_parallel: int = 10) -> None:
+        self.state = RunState(plan)
+        self.mirror = RunState(plan)
+        self.narrator = Narrator("e1", 7, "flow", self.state, max_parallel=max_parallel)
+        self.now = 100.0
+        self.events: list[Event] = []
+        self.logs: list[Log] = []
+        self.running: list[str] = []
+        self.ending: Ending | None = None
+
+    def begin(self, text: str = "hi", problems: tuple[str, ...] = ()) -> Changes:
+        trigger = {"text": text, "payload": {"text": text}, "source": "chat"}
+        payload = {"text": text}
+        return self._note(
+            self.narrator.begin(trigger, (), payload=payload, problems=problems, now=self.now)
+        )
+
+    def succeed(self, node: str, outcome: Outcome | None = None, **ports: Any) -> Changes:
+        attempt = self._attempt(node)
+        if node in self.running:
+            self.running.remove(node)
+        outcome = outcome or Outcome(ports=ports or {"output": node})
+        return self._note(self.narrator.succeed(attempt, outcome, now=self.now, elapsed_ms=1000))
+
+    def route(self, node: str, route: str) -> Changes:
+        return self.succeed(node, Outcome(ports={"route": route}, route=route))
+
+    def retry(self, node: str, delay: float = 1.0, failure: Failure | None = None) -> Changes:
+        self.running.remove(node)
+        failure = failure or Failure(code="RuntimeError", message="no", retryable=True)
+        return self._note(
+            self.narrator.retry_later(self._attempt(node), failure, delay=delay, now=self.now)
+        )
+
+    def handle(self, node: str) -> Changes:
+        self.running.remove(node)
+        failure = Failure(code="RuntimeError", message="no", retryable=True)
+        return self._note(
+            self.narrator.handle_failure(
+                self._attempt(node), failure, now=self.now, elapsed_ms=1000
+            )
+        )
+
+    def wait(self, node: str, seconds: float, outcome: Outcome | None = None) -> Changes:
+        self.running.remove(node)
+        outcome = outcome or Outcome(ports={"output": node}, delay_seconds=seconds)
+        return self._note(
+            self.narrator.wait(
+                self._attempt(node), outcome, resume_at=self.now + seconds, now=self.now
+            )
+        )
+
+    def start_ready(self, after: float = 0.0) -> Changes:
+        self.now += after
+        return self._note(self.narrator.start_ready(now=self.now))
+
+    def end(self, ending: Ending, failed: str | None = None) -> Changes:
+        """End early; what runs is stopped, *failed* by its own failure."""
+        word = "cancelled" if ending.status == "cancelled" else "failed"
+        stopped = {}
+        for node in sorted(self.running, key=lambda node: node != failed):
+            own = Failure(code="RuntimeError", message="no", retryable=False)
+            cut = Failure(code="Cancelled", message=f"Execution {word}", retryable=False)
+            stopped[node] = (self._attempt(node), own if node == failed else cut)
+        return self._note(self.narrator.end(ending, stopped, elapsed_ms=1000))
+
+    def told(self) -> list[str]:
+        """Return the events so far as words: `execution_started`, `a pending`, …"""
+        return [
+            f"{event.data['node_id']} {event.data['status']}"
+            if event.type == "node_status"
+            else event.type
+            for event in self.events
+        ]
+
+    def endings(self) -> dict[str, str]:
+        return {node: result.ending for node, result in self.state.results.items()}
+
+    def _attempt(self, node: str) -> Attempt:
+        return Attempt(node_id=node, number=self.state.attempts.get(node, 0), duration_ms=5)
+
+    def _note(self, changes: Changes) -> Changes:
+        """Keep what was decided, and fold its records, as they are stored, into the mirror."""
+        self.events += changes.events
+        self.logs += changes.logs
+        self.running += changes.started
+        self.ending = changes.ending or self.ending
+        for record in changes.records:
+            stored = msgspec.json.encode(msgspec.to_builtins(record))
+            self.mirror.apply(parse_record(msgspec.json.decode(stored)))
+        return changes

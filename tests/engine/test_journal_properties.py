@@ -1,0 +1,172 @@
+"""Any graph, any failures, any interleaving: a run ends, runs nothing twice, and can be rebuilt."""
+
+from random import Random
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelit.engine.graph import Plan
+from pipelit.engine.journal import RunState
+from pipelit.engine.outcome import Outcome, Usage
+from pipelit.engine.routing import has_error_edge, taken_targets
+from pipelit.engine.steps import Ending
+from tests.engine.runs import Run, plan_of
+
+MAX_NODES = 60
+ROUTES = ("yes", "no", "default")
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A graph and what its nodes will do. `fails`: how often each attempt fails; 4 = for good."""
+
+    edges: tuple[str, ...]
+    fails: dict[str, int]
+    routes: dict[str, str]
+    waits: frozenset[str]
+    max_parallel: int
+    seeds: tuple[int, int]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    count = draw(st.integers(1, MAX_NODES))
+    random = Random(draw(st.integers(0, 2**32)))
+    kinds = random.choices(["n", "s", "h", "r"], weights=[12, 4, 2, 1], k=count)
+    names = [f"{kind}{number}" for number, kind in enumerate(kinds)]
+    edges = {f"t > {name}" for name in random.sample(names, min(count, random.randint(1, 3)))}
+    for place, name in enumerate(names):
+        for source in random.sample(names[:place], min(place, random.randint(0, 3))):
+            how = f"?{random.choice(ROUTES)}" if source[0] == "s" and name[0] != "h" else ""
+            edges.add(f"{source} {how}> {name}")
+    failing = random.random() < 0.5
+    return Case(
+        edges=tuple(random.sample(sorted(edges), len(edges))),
+        fails={n: random.choice([0, 0, 0, 1, 2, 4]) if failing else 0 for n in names},
+        routes={n: random.choice([*ROUTES, "elsewhere"]) for n in names},
+        waits=frozenset(n for n in names if n[0] == "n" and random.random() < 0.1),
+        max_parallel=random.randint(1, 5),
+        seeds=(random.randint(0, 10**6), random.randint(0, 10**6)),
+    )
+
+
+def play(case: Case, plan: Plan, seed: int) -> Run:
+    """Let the run happen, completions and timers in the order that *seed* chooses."""
+    run = Run(plan, max_parallel=case.max_parallel)
+    chance = Random(seed)
+    run.begin()
+    check(run, case)
+    while run.ending is None:
+        timers = sorted(run.state.retry_at.values())
+        waiting = list(run.state.waiting)
+        moves = [*run.running, *waiting, *(["retry"] if timers else [])]
+        assert moves, "stuck"
+        move = chance.choice(moves)
+        if move == "retry":
+            run.now = max(run.now, timers[0])
+            run.start_ready()
+        elif move in waiting:
+            run.now = max(run.now, run.state.waiting[move].resume_at)
+            run.succeed(move, run.state.waiting[move].outcome)
+        else:
+            finish(run, case, move)
+        check(run, case)
+    return run
+
+
+def finish(run: Run, case: Case, node: str) -> None:
+    failures = case.fails[node]
+    attempt = run.state.attempts.get(node, 0)
+    if failures == 4 and attempt == 3:
+        if has_error_edge(run.state.plan, node):
+            run.handle(node)
+        else:
+            run.end(Ending(status="failed", failed_node=node), failed=node)
+    elif attempt < failures:
+        run.retry(node, delay=float(2**attempt))
+    elif node in case.waits:
+        run.wait(node, 5.0)
+    else:
+        route = case.routes[node] if node[0] == "s" else None
+        report = msgspec.structs.replace(Outcome(ports={}).report, usage=Usage(llm_calls=1))
+        run.succeed(node, Outcome(ports={"output": node}, route=route, report=report))
+
+
+def check(run: Run, case: Case) -> None:
+    """The state is the fold of what was stored, and no more runs than may."""
+    assert contents(run.state) == contents(run.mirror)
+    assert len(run.state.started - run.state.waiting.keys()) <= case.max_parallel
+    if run.ending is None:
+        assert set(run.running) == run.state.started - run.state.waiting.keys()
+
+
+def contents(state: RunState) -> dict[str, Any]:
+    values = {name: value for name, value in vars(state).items() if name != "plan"}
+    return {**values, "ready": list(state.ready), "results": list(state.results.items())}
+
+
+def check_story(run: Run) -> None:
+    """The events are in the order of engine.md §9.3."""
+    assert run.events[0].type == "execution_started"
+    assert run.events[-1].type.startswith("execution_")
+    steps: dict[str, list[str]] = {}
+    for event in run.events[1:-1]:
+        data = event.data
+        assert event.type == "node_status"
+        mine = steps.setdefault(data["node_id"], [])
+        before = mine[-1] if mine else ""
+        status = "again" if data.get("will_retry") else data["status"]
+        may_follow = {
+            "pending": {""},
+            "running": {"pending", "again"},
+            "waiting": {"running"},
+            "again": {"running"},
+            "success": {"running", "waiting"},
+            "failed": {"running", "waiting"},
+            "skipped": {"", "pending", "again"},
+        }
+        assert before in may_follow[status], (data["node_id"], before, status)
+        if status == "pending":
+            ended = {n for n, s in steps.items() if s and s[-1] in {"success", "failed", "skipped"}}
+            sources = {e.source_node_id for e in run.state.plan.incoming[data["node_id"]]}
+            assert sources - {"t"} <= ended
+        mine.append(status)
+    for node in run.state.plan.snapshot.walked:
+        assert steps[node][-1] in {"success", "failed", "skipped"}
+        attempts = sum(word in {"again", "success", "failed"} for word in steps[node])
+        assert steps[node].count("running") == attempts
+
+
+def expected(case: Case, plan: Plan) -> dict[str, str]:
+    """Say how each node ends, straight from engine.md §12: a second opinion."""
+    ended: dict[str, str] = {"t": "success"}
+    alive = taken_targets(plan, "t", "success", "")
+    for node in sorted(plan.snapshot.walked, key=lambda name: int(name[1:])):
+        entering = {(edge.id, node) for edge in plan.incoming[node]}
+        if not entering & alive:
+            ended[node] = "skipped"
+            continue
+        ended[node] = "failed" if case.fails[node] == 4 else "success"
+        alive |= taken_targets(plan, node, ended[node], case.routes[node])  # type: ignore[arg-type]
+    del ended["t"]
+    return ended
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases())
+def test_a_run_of_any_graph_ends_the_same_whatever_finishes_first(case: Case) -> None:
+    """Never stuck, nothing twice, slots kept, state = fold of the stored records, events in order."""
+    plan = plan_of(*case.edges)
+
+    stories = [play(case, plan, seed) for seed in case.seeds]
+
+    for run in stories:
+        assert run.ending is not None
+        check_story(run)
+        if run.ending.status == "completed":
+            assert run.endings() == expected(case, plan)
+            assert run.state.unresolved() == ()
+    assert stories[0].ending is not None
+    assert stories[1].ending is not None
+    assert stories[0].ending.status == stories[1].ending.status
