@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pipelit.cli.demo.server import find_free_port
+from pipelit.cli.demo.server import find_port
 from pipelit.cli.remember import load_login
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -122,9 +122,10 @@ async def test_an_interrupted_demo_stops_its_server(tmp_path: Path) -> None:
 async def test_the_first_minute_of_the_readme(tmp_path: Path) -> None:
     """Run, cancel, kill -9, start again: the watcher sees the run to its end."""
     data = tmp_path / "demo"
-    serve = ("demo", "--serve", "--port", str(find_free_port()), "--data-dir", str(data))
+    serve = ("demo", "--serve", "--port", str(find_port(0)), "--data-dir", str(data))
     async with started(data, *serve) as server:
         await server.wait_said("Ctrl-C stops the server.")
+        twice = await pipelit(data, *serve)
         ran = await pipelit(data, "chat", "demo", "What is 12*17?")
         async with started(data, "chat", "demo", "Please hang.") as hanging:
             await hanging.wait_said("running")
@@ -142,6 +143,8 @@ async def test_the_first_minute_of_the_readme(tmp_path: Path) -> None:
                 again.process.send_signal(signal.SIGINT)
                 stopped_code = await again.wait_ended()
 
+    assert twice.returncode == 1
+    assert b"is in use" in twice.stderr
     assert ran.returncode == 0, ran.stderr
     assert b"12*17 is 204" in ran.stdout
     assert hanging_code == 1

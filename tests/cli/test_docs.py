@@ -50,7 +50,7 @@ def test_the_documents_show_the_commands_of_the_first_minute() -> None:
     """Whoever follows them sees a run, a cancel and a crash."""
     shown = {arguments.split()[0] for _, arguments in written_commands()}
 
-    assert shown >= {"demo", "chat", "executions", "serve", "setup", "workflow"}
+    assert shown >= {"chat", "executions", "serve", "setup", "workflow"}
 
 
 def test_every_command_says_what_it_does() -> None:

@@ -9,7 +9,7 @@ import click
 import trio
 
 from pipelit.cli.demo.graph import SLUG
-from pipelit.cli.demo.server import find_free_port
+from pipelit.cli.demo.server import find_port
 from pipelit.cli.demo.stage import Stage, open_stage
 from pipelit.cli.demo.story import play
 from pipelit.cli.events import run_trio
@@ -25,9 +25,11 @@ from pipelit.cli.events import run_trio
 )
 def demo(keep: bool, port: int | None, data_dir: Path | None) -> None:
     """Watch a run, a cancel and a crash: real server, scripted model, no account, no network."""
-    chosen = port or (8000 if keep and port is None else find_free_port())
+    chosen = find_port(port if port is not None else 8000 if keep else 0)
     if data_dir is not None:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A directory of the demo inside a repository is no part of it.
+        (data_dir / ".gitignore").write_text("*\n")
         sys.exit(_stage(data_dir, chosen, keep=keep))
     with tempfile.TemporaryDirectory(prefix="pipelit-demo-") as name:
         code = _stage(Path(name), chosen, keep=keep)
@@ -81,14 +83,12 @@ async def _stop_at_signal(scope: trio.CancelScope) -> None:
 def _invitation(stage: Stage, directory: Path) -> str:
     program = sys.argv[0] if not sys.argv[0].endswith(".py") else f"{sys.executable} -m pipelit"
     return f"""
-Pipelit listens on {stage.server.url}, process {stage.server.pid}, data in {directory}.
+Pipelit listens on {stage.server.url}; its data is in {directory}, its model is a script.
 In another terminal:
 
     export PIPELIT_DIR={directory}
     {program} chat {SLUG} "What is 12*17?"
-    {program} chat {SLUG} "Please hang."            (then Ctrl-C: the run is cancelled)
-    {program} chat {SLUG} "Slowly: what is 3*4?"    (meanwhile, in a third terminal:)
-    kill -9 $(cat {directory}/server.pid)              (and start this command again)
+    {program} chat {SLUG} "Please hang."        # then press Ctrl-C
 
 Ctrl-C stops the server.
 """

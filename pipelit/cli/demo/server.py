@@ -52,10 +52,10 @@ class ServerProcess:
                 # Ctrl-C reaches this program alone, which then stops the server in good order.
                 start_new_session=True,
             )
-        (self._directory / "server.pid").write_text(f"{self.pid}\n")
         with trio.move_on_after(START_SECONDS):
             while self._process.returncode is None:
                 if await client.is_ready():
+                    self._note_pid()
                     return
                 await trio.sleep(0.1)
         said = errors.read_text(errors="replace").strip().splitlines()
@@ -81,6 +81,9 @@ class ServerProcess:
             return
         await self.kill()
 
+    def _note_pid(self) -> None:
+        (self._directory / "server.pid").write_text(f"{self.pid}\n")
+
     @property
     def _running(self) -> trio.Process:
         if self._process is None:
@@ -98,10 +101,20 @@ class ServerProcess:
         ]  # fmt: skip
 
 
-def find_free_port() -> int:
-    """Return a port of the loopback interface that nobody uses now."""
+def find_port(wanted: int) -> int:
+    """Return *wanted*, or for 0 a port of the loopback interface that nobody uses now.
+
+    Raises:
+        click.ClickException: somebody listens there already.
+    """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            raise click.ClickException(
+                f"Port {wanted} is in use; stop who listens there, or choose another with --port."
+            ) from None
         return int(probe.getsockname()[1])
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import httpx2
@@ -12,8 +13,8 @@ import msgspec
 import trio
 
 from pipelit.cli.build import build_workflow
-from pipelit.cli.client import TIMEOUT, Client, ServerRefusedError, Target
-from pipelit.cli.demo.graph import EDGES, HEAD, SLUG, build_nodes, demo_model
+from pipelit.cli.client import TIMEOUT, Client, Target
+from pipelit.cli.demo.graph import EDGES, HEAD, build_nodes, demo_model
 from pipelit.cli.demo.server import STOP_SECONDS, ServerProcess
 from pipelit.cli.remember import load_login, save_login
 from pipelit.llm.scripted import serve_scripted
@@ -38,10 +39,12 @@ async def open_stage(directory: Path, port: int) -> AsyncIterator[Stage]:
     """
     server = ServerProcess(directory, port)
     async with trio.open_nursery() as nursery:
-        model_url = await _start_model(nursery, directory / "model.port")
+        memo = directory / "model.port"
+        model_url = await _start_model(nursery, _read_port(memo))
         try:
             async with _anonymous(server.url) as visitor:
                 await server.start(visitor)
+                _write_port(memo, model_url)
                 target = await _find_account(visitor, directory / "login.json")
             async with Client.open(target) as client:
                 await _install(client, model_url)
@@ -58,12 +61,13 @@ async def _anonymous(url: str) -> AsyncIterator[Client]:
         yield Client(http, Target(url=url))
 
 
-async def _start_model(nursery: trio.Nursery, memo: Path) -> str:
+async def _start_model(nursery: trio.Nursery, port: int) -> str:
     """Start the scripted model where it listened last time: unfinished runs look for it there."""
-    port = _read_port(memo)
-    url: str = await nursery.start(partial(serve_scripted, demo_model, port=port))
-    await trio.Path(memo).write_text(url.rpartition(":")[2].partition("/")[0])
-    return url
+    try:
+        return str(await nursery.start(partial(serve_scripted, demo_model, port=port)))
+    except* OSError:  # somebody else listens there now
+        pass
+    return str(await nursery.start(partial(serve_scripted, demo_model)))
 
 
 def _read_port(memo: Path) -> int:
@@ -71,6 +75,10 @@ def _read_port(memo: Path) -> int:
         return int(memo.read_text())
     except (OSError, ValueError):
         return 0
+
+
+def _write_port(memo: Path, url: str) -> None:
+    memo.write_text(str(urlsplit(url).port))
 
 
 async def _find_account(client: Client, login: Path) -> Target:
@@ -88,15 +96,14 @@ async def _find_account(client: Client, login: Path) -> Target:
 
 
 async def _install(client: Client, model_url: str) -> None:
-    """Make credential and workflow unless they are there."""
-    try:
-        await client.get(f"/workflows/{SLUG}/")
-    except ServerRefusedError as error:
-        if error.status != 404:
-            raise
-    else:
-        return
+    """Make credential and workflow unless they are there; tell them where the model is."""
     detail = {"api_key": "scripted-needs-no-key", "base_url": model_url}
+    page = await client.get("/credentials/", limit=1000)
+    for known in page["items"]:
+        if known["name"] == CREDENTIAL:
+            if known["detail"]["base_url"] != model_url:
+                await client.patch(f"/credentials/{known['id']}/", {"detail": detail})
+            return
     credential = await client.post(
         "/credentials/", {"name": CREDENTIAL, "credential_type": "llm", "detail": detail}
     )
