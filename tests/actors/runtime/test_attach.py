@@ -13,6 +13,7 @@ from pipelit.actors.runtime import (
     InboxClosed,
     Mailbox,
     MailboxFull,
+    SupervisorSpec,
 )
 from pipelit.actors.runtime.testing import Kit
 from tests.actors.runtime.puppet import BoomError, Note, Ping, Puppet, PuppetMessage
@@ -71,6 +72,21 @@ async def test_cancelling_the_ref_cancels_the_block_only(kit: Kit) -> None:
 
     ended = await ref.wait_stopped()
     assert (ended.reason, ended.why) == ("cancelled", "user left")
+
+
+async def test_cancelling_its_supervisor_cancels_the_block_too(kit: Kit) -> None:
+    """An attached task is a child like others, wherever it runs."""
+    kit.system.start_child("/", SupervisorSpec(id="sockets"))
+    sockets = kit.system.ref("/sockets")
+    await kit.wait_for("actor_started", sockets)
+
+    async with kit.system.attach("/sockets", "17", kind="socket") as inbox:
+        ref = inbox.ref
+        sockets.cancel("maintenance")
+        await trio.sleep_forever()
+
+    ended = await ref.wait_stopped()
+    assert (ended.reason, ended.why) == ("cancelled", "maintenance")
 
 
 async def test_stopping_the_ref_closes_the_inbox_and_then_the_block(kit: Kit) -> None:

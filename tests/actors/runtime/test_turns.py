@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelit.actors.runtime import (
+    ActorError,
     Backoff,
     ChildSpec,
+    Context,
     Exit,
     FamilySpec,
     Mailbox,
@@ -307,3 +309,20 @@ async def test_nothing_is_started_outside_an_incarnation(kit: Kit) -> None:
     ended = await ref.wait_stopped()
 
     assert ended.reason == "crashed"
+
+
+async def test_a_context_that_outlived_its_actor_starts_nothing(kit: Kit) -> None:
+    """Whoever kept a context hears that its incarnation is over."""
+    ref = kit.spawn(Puppet)
+
+    async def hand_out(puppet: Puppet) -> Context[PuppetMessage]:
+        return puppet.ctx
+
+    context = await ref.ask(Do(hand_out))
+    ref.stop()
+    await ref.wait_stopped()
+
+    with pytest.raises(ActorError, match="outside an incarnation"):
+        context.after(1, Note())
+    context.post(Note())
+    context.stop()
