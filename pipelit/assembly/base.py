@@ -1,0 +1,97 @@
+"""What a server stands on: opened before its tree, closed after it."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import trio
+
+from pipelit.actors.hub import Board
+from pipelit.clock import Clock, Ids
+from pipelit.llm.prices import Prices, load_prices
+from pipelit.llm.provider import ProviderCache
+from pipelit.net.egress import EgressPolicy
+from pipelit.net.http import HttpClient
+from pipelit.net.resolver import SystemResolver
+from pipelit.nodes.worker import WorkerPool
+from pipelit.services.api_keys import KeyEvents
+from pipelit.settings import Settings
+from pipelit.store.open import OpenStore, StoreConfig, open_store
+from pipelit.store.queries.journal import Owner
+from pipelit.web.server import Address
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What a server takes from outside: time, chance, the command line's voice."""
+
+    clock: Clock
+    ids: Ids
+    say: Callable[[str], None]
+    """Tells the operator one sentence."""
+    on_listening: Callable[[Address], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What the tree stands on: opened before it, closed after it."""
+
+    settings: Settings
+    world: World
+    opened: OpenStore
+    board: Board
+    keys: KeyEvents
+    pool: WorkerPool
+    http: HttpClient
+    """For workflows."""
+    provider_http: HttpClient
+    providers: ProviderCache
+    resolver: SystemResolver
+    prices: Prices
+
+    @property
+    def owner(self) -> Owner:
+        """Who writes for executions here."""
+        return Owner(self.opened.node_id, self.opened.epoch)
+
+
+async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> Base:
+    """Open the store and the clients; *stack* closes them in reverse order.
+
+    Raises:
+        StartError: the database cannot be used; one sentence for the operator.
+        PriceFileError: `MODEL_PRICES` cannot be read.
+        ValueError: an entry of `EGRESS_ALLOW` is malformed.
+    """
+    config = StoreConfig(
+        database_url=settings.database_url,
+        data_dir=settings.data_dir,
+        encryption_key=settings.field_encryption_key.get_secret_value() or None,
+        now=world.clock.now(),
+        new_node_id=world.ids.uuid(),
+    )
+    prices = await trio.to_thread.run_sync(load_prices, settings.model_prices)
+    policy = EgressPolicy.parse(
+        settings.egress_allow, own_urls=(settings.searxng_url, settings.gateway_url)
+    )
+    resolver = SystemResolver()
+    http = HttpClient(policy, "workflow", resolver=resolver)
+    provider_http = HttpClient(policy, "provider", resolver=resolver)
+    raw = provider_http.raw_client()
+    opened = await stack.enter_async_context(open_store(config, say=world.say))
+    stack.push_async_callback(http.aclose)
+    stack.push_async_callback(provider_http.aclose)
+    stack.push_async_callback(raw.aclose)
+    return Base(
+        settings=settings,
+        world=world,
+        opened=opened,
+        board=Board(),
+        keys=KeyEvents(),
+        pool=await stack.enter_async_context(WorkerPool()),
+        http=http,
+        provider_http=provider_http,
+        providers=ProviderCache(raw),
+        resolver=resolver,
+        prices=prices,
+    )

@@ -1,0 +1,80 @@
+"""What executions run with: components, models, tools, limits."""
+
+from functools import partial
+from typing import Literal
+
+from pipelit.actors.execution import ExecutionParts
+from pipelit.actors.node_task import NodeRunner
+from pipelit.actors.plans import Plans
+from pipelit.assembly.base import Base
+from pipelit.engine.limits import SizeLimits
+from pipelit.llm.catalogue import list_models, test_provider
+from pipelit.llm.locality import is_local
+from pipelit.llm.types import ProviderSpec
+from pipelit.nodes.agent import AgentParts, agent_component
+from pipelit.nodes.agent_model import ModelParts
+from pipelit.nodes.base import Component, NodeServices
+from pipelit.nodes.registry import TOOLS, build_components, find_component
+from pipelit.nodes.rules import RuleJudge
+from pipelit.nodes.templates import Templates
+from pipelit.services.credentials import CredentialsService, NoProvider
+
+
+def build_execution_parts(base: Base) -> ExecutionParts:
+    """Build what executions run with."""
+    settings, store, world = base.settings, base.opened.store, base.world
+    services = NodeServices(clock=world.clock, ids=world.ids, http=base.http)
+    components = build_node_components(base)
+    return ExecutionParts(
+        store=store,
+        owner=base.owner,
+        clock=world.clock,
+        ids=world.ids,
+        plans=Plans(store),
+        runner=NodeRunner(
+            store=store,
+            services=services,
+            expressions=Templates(base.pool),
+            component_of=partial(find_component, components),
+        ),
+        max_parallel=settings.max_parallel_nodes,
+        max_messages=settings.max_conversation_messages,
+        size_limits=SizeLimits(
+            node_output=settings.max_node_output_bytes, state=settings.max_state_bytes
+        ),
+    )
+
+
+def build_node_components(base: Base) -> dict[str, Component]:
+    """Build what each component type runs."""
+    credentials_service = build_credentials(base)
+
+    async def find_credential(
+        credential_id: int,
+    ) -> ProviderSpec | Literal["missing", "not_llm"]:
+        found = await credentials_service.provider_spec(credential_id)
+        if isinstance(found, NoProvider):
+            return "missing" if found is NoProvider.MISSING else "not_llm"
+        return found
+
+    models = ModelParts(
+        providers=base.providers,
+        find_credential=find_credential,
+        prices=base.prices,
+        is_local=lambda spec: is_local(spec.base_url, base.resolver),
+    )
+    return {
+        **build_components(RuleJudge(base.pool, base.world.clock)),
+        "agent": agent_component(AgentParts(models=models, tools=TOOLS)),
+    }
+
+
+def build_credentials(base: Base) -> CredentialsService:
+    """Build the credentials service, which also opens credentials for the engine."""
+    return CredentialsService(
+        base.opened.store,
+        base.world.clock,
+        base.opened.secrets,
+        test_provider=lambda spec: test_provider(spec, base.provider_http),
+        list_models=lambda spec: list_models(spec, base.provider_http),
+    )

@@ -1,0 +1,120 @@
+"""The web application on a running tree: services, routes, sockets, probes."""
+
+from functools import partial
+
+import trio
+
+from pipelit import __version__
+from pipelit.actors import paths
+from pipelit.actors.hub import Publisher
+from pipelit.actors.runtime import (
+    System,
+)
+from pipelit.assembly.base import Base
+from pipelit.assembly.engine import build_credentials
+from pipelit.net.broker import ping_broker
+from pipelit.services.auth import AuthService
+from pipelit.services.authenticator import Authenticator
+from pipelit.services.canvas import Canvas
+from pipelit.services.chats import ChatsService
+from pipelit.services.edges import EdgesService
+from pipelit.services.executions import ExecutionsService
+from pipelit.services.live import LiveFeed
+from pipelit.services.nodes import NodesService
+from pipelit.services.passwords import Passwords
+from pipelit.services.workflows import WorkflowsService
+from pipelit.store import Store
+from pipelit.web.app import WebApp, WebOptions, build_app
+from pipelit.web.call import Services
+from pipelit.web.routes import auth, chat, credentials, edges, executions, nodes, workflows
+from pipelit.web.routes import system as system_routes
+from pipelit.web.routes.executions import Stopping
+from pipelit.web.routes.system import HealthChecks, Readiness
+from pipelit.web.ws.endpoint import SocketEndpoint
+
+API_ROUTES = (
+    *auth.ROUTES,
+    *workflows.ROUTES,
+    *nodes.ROUTES,
+    *edges.ROUTES,
+    *credentials.ROUTES,
+    *executions.ROUTES,
+    *chat.ROUTES,
+)
+
+MAX_STALL = 5.0
+"""Seconds without a commit, though some wait, after which the server is not ready."""
+
+
+def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
+    """Build the web application on a running tree."""
+    settings, store, world = base.settings, base.opened.store, base.world
+    authenticator = Authenticator(store, world.clock, base.keys)
+    feed = LiveFeed(base.board, store, authenticator)
+    canvas = Canvas(store, Publisher(system.ref(paths.HUB)).publish)
+    default_limit = settings.max_execution_seconds
+    execution_service = ExecutionsService(
+        store,
+        world.clock,
+        world.ids,
+        manager=system.ref(paths.MANAGER),
+        default_limit=default_limit,
+    )
+    services = Services(
+        AuthService(
+            store,
+            world.clock,
+            world.ids,
+            base.keys,
+            workspaces_dir=settings.data_dir / "workspaces",
+            passwords=Passwords(),
+        ),
+        build_credentials(base),
+        WorkflowsService(
+            canvas,
+            world.clock,
+            executions=execution_service,
+            default_limit=lambda: default_limit,
+        ),
+        NodesService(canvas, world.clock, world.ids),
+        EdgesService(canvas),
+        execution_service,
+        ChatsService(
+            store,
+            world.clock,
+            world.ids,
+            session=system.family(paths.CHATS).ref,
+            default_limit=default_limit,
+        ),
+        feed,
+        Stopping(stopping),
+        HealthChecks(
+            version=__version__,
+            database=store.check,
+            readiness=partial(_readiness, store, stopping),
+            broker=partial(ping_broker, settings.redis_url) if settings.redis_url else None,
+        ),
+        system_routes.describe(API_ROUTES, system_routes.ROUTES, version=__version__),
+    )
+    return build_app(
+        api_routes=API_ROUTES,
+        root_routes=system_routes.ROUTES,
+        services=services,
+        authenticate=authenticator.authenticate,
+        serve_socket=SocketEndpoint(feed, authenticator.authenticate, stopping),
+        stopping=stopping,
+        ids=world.ids,
+        options=WebOptions(
+            max_request_bytes=settings.max_request_bytes,
+            cors_allow_all_origins=settings.cors_allow_all_origins,
+        ),
+    )
+
+
+def _readiness(store: Store, stopping: trio.Event) -> Readiness:
+    """Tell what `/ready` says; it is asked only while the listener is up."""
+    if stopping.is_set():
+        return "stopping"
+    statistics = store.statistics()
+    stalled = statistics.stalled_seconds >= MAX_STALL
+    return "overloaded" if stalled or not statistics.storage_ok else "ready"
