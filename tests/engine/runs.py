@@ -13,6 +13,7 @@ import msgspec
 from pipelit.engine.definition import EdgeDef, NodeDef
 from pipelit.engine.graph import Plan, build_snapshot
 from pipelit.engine.journal import RunState, parse_record
+from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
 from pipelit.engine.steps import Attempt, Changes, Ending, Event, Log, Narrator
 
@@ -72,9 +73,9 @@ def plan_of(*texts: str, trigger: str | None = "t") -> Plan:
 class Run:
     """A run without clock, store and tasks: the test says which attempt ends how."""
 
-    def __init__(self, plan: Plan, *, max_parallel: int = 10) -> None:
-        self.state = RunState(plan)
-        self.mirror = RunState(plan)
+    def __init__(self, plan: Plan, *, max_parallel: int = 10, max_messages: int = 2000) -> None:
+        self.state = RunState(plan, max_messages=max_messages)
+        self.mirror = RunState(plan, max_messages=max_messages)
         self.narrator = Narrator("e1", 7, "flow", self.state, max_parallel=max_parallel)
         self.now = 100.0
         self.events: list[Event] = []
@@ -82,11 +83,11 @@ class Run:
         self.running: list[str] = []
         self.ending: Ending | None = None
 
-    def begin(self, text: str = "hi", problems: tuple[str, ...] = ()) -> Changes:
-        trigger = {"text": text, "payload": {"text": text}, "source": "chat"}
-        payload = {"text": text}
+    def begin(self, *messages: ChatMessage, problems: tuple[str, ...] = ()) -> Changes:
+        payload = {"text": "hi"}
+        trigger = {"text": "hi", "payload": payload, "source": "chat"}
         return self._note(
-            self.narrator.begin(trigger, (), payload=payload, problems=problems, now=self.now)
+            self.narrator.begin(trigger, messages, payload=payload, problems=problems, now=self.now)
         )
 
     def succeed(self, node: str, outcome: Outcome | None = None, **ports: Any) -> Changes:
@@ -129,17 +130,17 @@ class Run:
         return self._note(self.narrator.start_ready(now=self.now))
 
     def end(self, ending: Ending, failed: str | None = None) -> Changes:
-        """End early; what runs is stopped, *failed* by its own failure."""
+        """End early; what runs or waits is stopped, *failed* by its own failure."""
         word = "cancelled" if ending.status == "cancelled" else "failed"
         stopped = {}
-        for node in sorted(self.running, key=lambda node: node != failed):
+        for node in sorted([*self.running, *self.state.waiting], key=lambda node: node != failed):
             own = Failure(code="RuntimeError", message="no", retryable=False)
             cut = Failure(code="Cancelled", message=f"Execution {word}", retryable=False)
             stopped[node] = (self._attempt(node), own if node == failed else cut)
         return self._note(self.narrator.end(ending, stopped, elapsed_ms=1000))
 
     def told(self) -> list[str]:
-        """Return the events so far as words: `execution_started`, `a pending`, …"""
+        """Return the events so far as words, such as `execution_started` or `a pending`."""
         return [
             f"{event.data['node_id']} {event.data['status']}"
             if event.type == "node_status"

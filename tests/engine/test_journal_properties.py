@@ -156,7 +156,7 @@ def expected(case: Case, plan: Plan) -> dict[str, str]:
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
 def test_a_run_of_any_graph_ends_the_same_whatever_finishes_first(case: Case) -> None:
-    """Never stuck, nothing twice, slots kept, state = fold of the stored records, events in order."""
+    """Never stuck, nothing twice, slots kept, the state a fold of what is stored."""
     plan = plan_of(*case.edges)
 
     stories = [play(case, plan, seed) for seed in case.seeds]
