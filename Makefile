@@ -17,8 +17,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: install ## start a server on 127.0.0.1:8000
-	@$(BIN)/pipelit serve
+run: install ## start a server on 127.0.0.1:8000 with a scripted model, and say what to do next
+	@$(BIN)/pipelit demo --serve --data-dir .demo
 
 test: install ## run the tests
 	@$(BIN)/pytest -q -n 2 --dist loadgroup
