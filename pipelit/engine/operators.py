@@ -63,7 +63,7 @@ def _parse_rule(index: int, raw: Any) -> Rule:
     if not isinstance(raw, dict):
         raise RuleError(f"Rule {index} must be an object")
     operator = raw.get("operator") or "equals"
-    if operator not in OPERATORS:
+    if not isinstance(operator, str) or operator not in OPERATORS:
         raise RuleError(f"Unknown operator '{operator}'")
     return Rule(
         id=to_text(raw.get("id") or raw.get("route")),

@@ -221,3 +221,9 @@ def test_a_length_compared_with_no_integer_is_noticed():
     assert has_bad_length(Rule(operator="length_gte", value="x"))
     assert not has_bad_length(Rule(operator="length_gte", value=" 3 "))
     assert not has_bad_length(Rule(operator="gte", value="x"))
+
+
+def test_an_operator_that_is_no_text_is_unknown() -> None:
+    """A config may hold anything where an operator belongs."""
+    with pytest.raises(RuleError, match="Unknown operator"):
+        parse_rules([{"operator": ["equals"]}])
