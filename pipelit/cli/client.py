@@ -125,6 +125,7 @@ def _refusal(response: httpx2.Response) -> ServerRefusedError:
         503: "Try again in a moment.",
         429: f"Try again in {response.headers.get('Retry-After', 'some')} seconds.",
     }
-    hint = hints.get(response.status_code)
+    is_login = "/auth/" in response.url.path
+    hint = hints.get(response.status_code) if not is_login else None
     text = f"{detail}\n{hint}" if hint else str(detail)
     return ServerRefusedError(text, status=response.status_code)

@@ -2,7 +2,10 @@
 
 import functools
 import os
+import shutil
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
@@ -35,6 +38,14 @@ def _text(value: object) -> str | None:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
+
+
+def program_name() -> str:
+    """Return what a person types to start this program again."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return "python -m pipelit"
+    return "pipelit" if shutil.which("pipelit") == called else called
 
 
 def call(target: Target, action: Callable[[Client], Awaitable[T]]) -> T:

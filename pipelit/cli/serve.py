@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from pipelit import __version__
+from pipelit.cli.options import program_name
 from pipelit.logs import configure_logging
 from pipelit.settings import Settings, SettingsError, load_settings, unknown_variables, variable
 
@@ -70,12 +71,14 @@ def _prepare_directory(settings: Settings) -> bool:
 def _greet(settings: Settings, *, is_first: bool) -> None:
     """Say where the data is and what to do next. On stderr: stdout may carry JSON log lines."""
     lines = [f"Pipelit {__version__}, data in {settings.data_dir}"]
-    if settings.port:
-        lines.append(f"Listening on http://{settings.host}:{settings.port}")
     if is_first:
-        url = f" --url http://{settings.host}:{settings.port}" if settings.port != 8000 else ""
+        port = settings.port
+        url = f" --url http://{settings.host}:{port}" if port not in (0, 8000) else ""
+        program = program_name()
         lines += [
             "This is the first start. Make the first account in another terminal:",
-            f"    pipelit setup --username NAME{url if settings.port else ''}",
+            f"    {program} setup --username NAME{url}",
+            "No account at a model provider? See it run with a scripted model:",
+            f"    {program} demo",
         ]
     click.echo("\n".join(lines), err=True)

@@ -28,7 +28,7 @@ def test_the_first_start_makes_the_data_directory_for_its_owner_only(tmp_path: P
 
 @pytest.mark.parametrize(
     ("port", "hint"),
-    [(8000, "pipelit setup --username NAME\n"), (81, "NAME --url http://127.0.0.1:81\n")],
+    [(8000, " setup --username NAME\n"), (81, "NAME --url http://127.0.0.1:81\n")],
 )
 def test_the_first_start_says_where_the_data_is_and_what_to_do_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], port: int, hint: str

@@ -13,6 +13,7 @@ from pipelit.cli.demo.server import find_port
 from pipelit.cli.demo.stage import Stage, open_stage
 from pipelit.cli.demo.story import play
 from pipelit.cli.events import run_trio
+from pipelit.cli.options import program_name
 
 
 @click.command()
@@ -81,7 +82,7 @@ async def _stop_at_signal(scope: trio.CancelScope) -> None:
 
 
 def _invitation(stage: Stage, directory: Path) -> str:
-    program = sys.argv[0] if not sys.argv[0].endswith(".py") else f"{sys.executable} -m pipelit"
+    program = program_name()
     return f"""
 Pipelit listens on {stage.server.url}; its data is in {directory}, its model is a script.
 In another terminal:
