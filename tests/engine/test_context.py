@@ -58,7 +58,7 @@ TEXTS = st.text("ab", max_size=200)
 
 
 @given(st.lists(st.tuples(ROLES, TEXTS), min_size=1, max_size=12), st.integers(5, 300))
-def test_what_is_kept_fits_and_is_the_longest_that_does(
+def test_what_is_kept_is_the_longest_suffix_that_fits(
     pairs: list[tuple[str, str]], room: int
 ) -> None:
     """Whenever there is a user message at all."""
@@ -74,9 +74,11 @@ def test_what_is_kept_fits_and_is_the_longest_that_does(
     fitting = [i for i in users if sum(map(count_tokens, messages[i:])) <= room]
     if fitting:
         assert kept == tuple(messages[fitting[0] :])
-    else:
+    elif count_tokens(messages[users[-1]]) > room:
         assert len(kept) == 1
         assert count_tokens(kept[0]) <= room
+    else:  # what answers the last user message cannot be dropped without breaking the exchange
+        assert kept == tuple(messages[users[-1] :])
 
 
 class TestSanitising:
