@@ -15,6 +15,7 @@ import trio
 from pipelit.cli.demo.server import find_port
 from pipelit.cli.remember import load_login
 
+ROOT = Path(__file__).parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
@@ -155,3 +156,21 @@ async def test_the_first_minute_of_the_readme(tmp_path: Path) -> None:
     assert states == ["completed", "cancelled", "completed"]
     assert stopped_code == 0, again.said
     assert load_login(data / "login.json") is not None
+
+
+async def test_the_tutorials_workflow_is_made_and_runs_both_ways(tmp_path: Path) -> None:
+    """`examples/desk.yaml` is valid, becomes a workflow, and its switch decides."""
+    data, file = tmp_path / "demo", str(ROOT / "examples" / "desk.yaml")
+    serve = ("demo", "--serve", "--port", str(find_port(0)), "--data-dir", str(data))
+    async with started(data, *serve) as server:
+        await server.wait_said("Ctrl-C stops the server.")
+        valid = await pipelit(data, "workflow", "validate", file)
+        made = await pipelit(data, "workflow", "create", file)
+        again = await pipelit(data, "workflow", "create", file)
+        summed = await pipelit(data, "chat", "desk", "What is 12*17?")
+        talked = await pipelit(data, "chat", "desk", "Who are you?")
+
+    assert valid.stdout == b"valid\n", valid.stderr
+    assert (made.stdout, again.stdout) == (b"desk\n", b"desk-2\n")
+    assert summed.stdout.decode().splitlines()[-1].startswith("Result: 12*17 is 204")
+    assert "scripted" in talked.stdout.decode().splitlines()[-1]
