@@ -51,10 +51,10 @@ class AttachedCell(MailCell):
         """Never called: the task lives elsewhere."""
         raise NotImplementedError
 
-    def over(self, exit: Exit, *, restarts: bool) -> None:  # noqa: A002
+    def over(self, end: Exit, *, restarts: bool) -> None:
         """Fail the asks that were taken and not answered."""
         for _, slot in self.asked.values():
-            slot.fail(ActorDied(self.path, exit))
+            slot.fail(ActorDied(self.path, end))
         self.asked.clear()
 
 

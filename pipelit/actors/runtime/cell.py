@@ -76,8 +76,6 @@ class ActorCell(MailCell):
         self._is_idle = False
         self._idle_since = 0.0
 
-    # One incarnation
-
     async def live(self) -> None:
         """Start the actor, let it turn, end its own tasks."""
         self._enter(Turn(self.path, self.log_context))
@@ -91,19 +89,19 @@ class ActorCell(MailCell):
             await self._turns(actor)
             own.cancel_scope.cancel()
 
-    async def release(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+    async def release(self, end: Exit) -> None:
         """Run `on_stop` of an actor that was made."""
         if self._actor is not None:
             self._enter(Turn(self.path, self.log_context))
-            await self._actor.on_stop(exit)
+            await self._actor.on_stop(end)
 
-    def over(self, exit: Exit, *, restarts: bool) -> None:  # noqa: A002 - the design's word
+    def over(self, end: Exit, *, restarts: bool) -> None:
         """Fail the asks in hand, forget watches, own posts and the instance."""
         slots = list(self._deferred)
         if self._current is not None and self._current.slot is not None:
             slots.append(self._current.slot)
         for slot in slots:
-            slot.fail(self._loss(exit, restarts=restarts))
+            slot.fail(self._loss(end, restarts=restarts))
         for path in self._watched:
             self.directory.unwatch(path, self)
         self.mail.clear_system()
@@ -114,16 +112,14 @@ class ActorCell(MailCell):
         """Return `passivated` for a member that was idle."""
         return ExitReason.PASSIVATED if self._is_idle else ExitReason.NORMAL
 
-    def comes_again(self, exit: Exit) -> bool:  # noqa: A002 - the design's word
+    def comes_again(self, end: Exit) -> bool:
         """Say whether mail came for a family member while it was ending by itself."""
-        by_itself = exit.reason in (ExitReason.PASSIVATED, ExitReason.NORMAL)
+        by_itself = end.reason in (ExitReason.PASSIVATED, ExitReason.NORMAL)
         return self._idle_after is not None and by_itself and self.mail.depth > 0
 
     def message_type(self) -> str | None:
         """Return the type of the message in hand."""
         return self.handling
-
-    # Turns
 
     async def _turns(self, actor: Actor[Never]) -> None:
         burst = 0
@@ -185,10 +181,8 @@ class ActorCell(MailCell):
     def _enter(self, turn: Turn) -> None:
         current_turn.set(turn)
 
-    def _loss(self, exit: Exit, *, restarts: bool) -> ActorDied:  # noqa: A002
-        return (ActorRestarting if restarts else ActorDied)(self.path, exit)
-
-    # What its context asks for
+    def _loss(self, end: Exit, *, restarts: bool) -> ActorDied:
+        return (ActorRestarting if restarts else ActorDied)(self.path, end)
 
     def post(self, message: Message) -> None:
         """Put a message of the actor's own into the system lane."""
@@ -238,9 +232,9 @@ class ActorCell(MailCell):
     def watch(self, ref: "ActorRef[Any]", on_exit: Callable[[Exit], Message]) -> None:
         """Let the end of *ref* be a message of this actor, once, also if it is over already."""
 
-        def tell(exit: Exit) -> None:  # noqa: A002 - the design's word
+        def tell(end: Exit) -> None:
             self._watched.discard(ref.path)
-            self.mail.put_system(ExitNotice(on_exit, exit))
+            self.mail.put_system(ExitNotice(on_exit, end))
 
         self._watched.add(ref.path)
         if not self.directory.watch(ref.path, self, tell):

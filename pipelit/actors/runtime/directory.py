@@ -66,11 +66,11 @@ class Directory:
         self.cells[cell.path] = cell
         self.lives += 1
 
-    def remove(self, cell: "Cell", exit: Exit, *, final: bool) -> None:  # noqa: A002
+    def remove(self, cell: "Cell", end: Exit, *, final: bool) -> None:
         """Free the path of *cell*; tell its watchers unless it may come back (passivation)."""
         del self.cells[cell.path]
         if final:
-            self.tell_watchers(cell.path, exit)
+            self.tell_watchers(cell.path, end)
 
     def find(self, path: str) -> "Cell | None":
         """Return the cell that lives at *path*."""
@@ -106,15 +106,15 @@ class Directory:
             if not watchers:
                 del self._watchers[path]
 
-    def tell_watchers(self, path: str, exit: Exit) -> None:  # noqa: A002
+    def tell_watchers(self, path: str, end: Exit) -> None:
         """Tell everybody who watches *path*, once."""
         for tell in self._watchers.pop(path, {}).values():
-            tell(exit)
+            tell(end)
 
-    def tell_watchers_below(self, path: str, exit: Exit) -> None:  # noqa: A002
+    def tell_watchers_below(self, path: str, end: Exit) -> None:
         """Tell the watchers of passivated members of the family at *path*, which ends."""
         for target in [t for t in self._watchers if t.startswith(path + "/")]:
-            self.tell_watchers(target, exit)
+            self.tell_watchers(target, end)
 
     @property
     def watch_count(self) -> int:

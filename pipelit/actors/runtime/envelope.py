@@ -141,9 +141,9 @@ class ExitNotice:
 
     __slots__ = ("exit", "on_exit")
 
-    def __init__(self, on_exit: Callable[[Exit], Message], exit: Exit) -> None:  # noqa: A002
+    def __init__(self, on_exit: Callable[[Exit], Message], end: Exit) -> None:
         self.on_exit = on_exit
-        self.exit = exit
+        self.exit = end
 
 
 def get_log_context() -> LogContext:

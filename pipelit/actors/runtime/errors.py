@@ -15,13 +15,13 @@ class ActorError(PipelitError):
 class ActorDied(ActorError):
     """The actor is gone for good, or nobody lives at this path."""
 
-    def __init__(self, path: str, exit: Exit | None = None) -> None:  # noqa: A002 - the design's word
-        super().__init__(f"{path}: {self._state(exit)}")
+    def __init__(self, path: str, end: Exit | None = None) -> None:
+        super().__init__(f"{path}: {self._state(end)}")
         self.path = path
-        self.exit = exit
+        self.exit = end
 
-    def _state(self, exit: Exit | None) -> str:  # noqa: A002 - the design's word
-        return "no such actor" if exit is None else f"ended: {exit.reason}"
+    def _state(self, end: Exit | None) -> str:
+        return "no such actor" if end is None else f"ended: {end.reason}"
 
 
 class ActorRestarting(ActorDied):
@@ -30,7 +30,7 @@ class ActorRestarting(ActorDied):
     Repeat it only if repeating is harmless: it may have been half done.
     """
 
-    def _state(self, exit: Exit | None) -> str:  # noqa: A002 - the design's word
+    def _state(self, end: Exit | None) -> str:
         return "crashed and restarts"
 
 

@@ -70,10 +70,10 @@ class FamilyCell(ParentCell):
         self.launch(member)
         return member
 
-    def finish(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+    def finish(self, end: Exit) -> None:
         """Free the path; tell those who watch members that are passivated just now."""
-        super().finish(exit)
-        self.directory.tell_watchers_below(self.path, exit)
+        super().finish(end)
+        self.directory.tell_watchers_below(self.path, end)
 
     async def _start(self) -> None:
         self._launch_waiting()

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import trio
 
+from pipelit.actors.runtime.crash import describe_error, is_cancellation, join, split
 from pipelit.actors.runtime.directory import Directory
 from pipelit.actors.runtime.envelope import Envelope, LogContext
 from pipelit.actors.runtime.errors import RestartLimitExceeded
-from pipelit.actors.runtime.messages import ErrorInfo, Exit, ExitReason, describe_error
+from pipelit.actors.runtime.messages import ErrorInfo, Exit, ExitReason
 from pipelit.actors.runtime.records import Detail, DetailValue, Source
 from pipelit.actors.runtime.restart import Directive, Policy, Restart, Verdict, Window, judge
 
@@ -36,7 +37,7 @@ class State(StrEnum):
 class Ended(NamedTuple):
     """How one incarnation ended."""
 
-    exit: Exit
+    end: Exit
     crash: Exception | None = None
     passing: BaseException | None = None
     """What is not the actor's own and must go on outwards: an outer cancellation, Ctrl-C."""
@@ -107,25 +108,23 @@ class Cell(ABC):
         """Record something about this cell that is neither an error nor an end."""
         self.directory.bus.emit(event, self.source, detail)
 
-    # What subclasses are
-
     @abstractmethod
     async def live(self) -> None:
         """Live one incarnation. Calls `came_up` once it is ready to serve."""
 
-    async def release(self, exit: Exit) -> None:  # noqa: A002, B027 - design's word; optional
+    async def release(self, end: Exit) -> None:  # noqa: B027 - optional
         """Let go of what the incarnation held. Shielded and bounded by the caller."""
 
     def never_began(self) -> None:  # noqa: B027 - only parents care
         """Hear that the end came before the beginning."""
 
-    def over(self, exit: Exit, *, restarts: bool) -> None:  # noqa: A002, B027 - as above
+    def over(self, end: Exit, *, restarts: bool) -> None:  # noqa: B027 - optional
         """Settle what the incarnation leaves behind. Sync: the end is visible all at once."""
 
-    def close(self, exit: Exit) -> None:  # noqa: A002, B027 - as above
-        """Take nothing from others any more; answer those who wait that the end is *exit*."""
+    def close(self, end: Exit) -> None:  # noqa: B027 - optional
+        """Take nothing from others any more; answer those who wait that the end is *end*."""
 
-    def comes_again(self, exit: Exit) -> bool:  # noqa: A002
+    def comes_again(self, end: Exit) -> bool:
         """Say whether there is work for another life at this path at once."""
         return False
 
@@ -142,8 +141,6 @@ class Cell(ABC):
 
     def child_gone(self, child: "Cell") -> None:  # noqa: B027 - only parents care
         """Hear that *child* has ended for good."""
-
-    # What others may ask
 
     def request_stop(self, why: str) -> None:
         """Begin the ordered end: drain, at most `grace` seconds, then cancellation."""
@@ -174,8 +171,6 @@ class Cell(ABC):
         assert self.exit is not None
         return self.exit
 
-    # One life after the other
-
     async def run(self) -> None:
         """Live until the end. Raises only what came from outside."""
         while True:
@@ -185,14 +180,14 @@ class Cell(ABC):
             restarts = verdict.next is Directive.RESTART
             if restarts:
                 self.state = State.RESTARTING
-            self.over(ended.exit, restarts=restarts)
-            if not restarts and not self._begins_again(ended.exit):
+            self.over(ended.end, restarts=restarts)
+            if not restarts and (verdict.gave_up or not self._begins_again(ended.end)):
                 break
         if verdict.next is Directive.ESCALATE:
             limit = self._window.limit
             self.failure = RestartLimitExceeded(self.path, limit.restarts, limit.within)
             self.failure.__cause__ = ended.crash
-        self.finish(ended.exit)
+        self.finish(ended.end)
         if ended.passing is not None:
             raise ended.passing
 
@@ -212,8 +207,8 @@ class Cell(ABC):
         finally:
             ended = Ended(self._exit(crash, passing), crash, passing)
             self._record_end(ended, Verdict(Directive.STOP))
-            self.over(ended.exit, restarts=False)
-            self.finish(ended.exit)
+            self.over(ended.end, restarts=False)
+            self.finish(ended.end)
 
     def came_up(self) -> None:
         """Say that the incarnation is ready to serve."""
@@ -232,13 +227,13 @@ class Cell(ABC):
         if self.parent is not None:
             self.parent.child_changed()
 
-    def finish(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+    def finish(self, end: Exit) -> None:
         """Free the path and tell everybody. The last record has been emitted."""
-        self.exit = exit
+        self.exit = end
         self.state = State.STOPPING
         self.directory.stuck.forget(self)
-        self.directory.remove(self, exit, final=exit.reason is not ExitReason.PASSIVATED)
-        self.close(exit)
+        self.directory.remove(self, end, final=end.reason is not ExitReason.PASSIVATED)
+        self.close(end)
         self.settled.set()
         self._gone.set()
         if self.parent is not None:
@@ -246,10 +241,10 @@ class Cell(ABC):
 
     def finish_unstarted(self, why: str) -> None:
         """End a cell whose turn to start never came."""
-        exit = Exit(ExitReason.SHUTDOWN, self.stop_why or why)  # noqa: A001 - the design's word
+        end = Exit(ExitReason.SHUTDOWN, self.stop_why or why)
         self.never_began()
-        self._record_end(Ended(exit), Verdict(Directive.STOP))
-        self.finish(exit)
+        self._record_end(Ended(end), Verdict(Directive.STOP))
+        self.finish(end)
 
     async def _incarnation(self) -> Ended:
         crash: Exception | None = None
@@ -288,8 +283,8 @@ class Cell(ABC):
         if self.cancel_why is not None:
             return Exit(ExitReason.CANCELLED, self.cancel_why)
         if passing is not None:
-            is_cancel = isinstance(passing, trio.Cancelled | BaseExceptionGroup)
-            return Exit(ExitReason.CANCELLED if is_cancel else ExitReason.KILLED, "from outside")
+            cancelled = is_cancellation(passing)
+            return Exit(ExitReason.CANCELLED if cancelled else ExitReason.KILLED, "from outside")
         if self.stop_why is not None:
             was_killed = self._lives and self._scope.cancelled_caught
             return Exit(ExitReason.KILLED if was_killed else ExitReason.SHUTDOWN, self.stop_why)
@@ -315,7 +310,7 @@ class Cell(ABC):
         by_itself = ended.crash is None
         if by_itself and (
             self.policy.restart is not Restart.PERMANENT
-            or ended.exit.reason is ExitReason.PASSIVATED
+            or ended.end.reason is ExitReason.PASSIVATED
         ):
             return Verdict(Directive.STOP)
         now = trio.current_time()
@@ -329,59 +324,36 @@ class Cell(ABC):
         return verdict
 
     def _record_end(self, ended: Ended, verdict: Verdict) -> None:
-        bus, exit = self.directory.bus, ended.exit  # noqa: A001 - the design's word
+        bus, end = self.directory.bus, ended.end
         if ended.crash is not None:
-            self.last_error = exit.error
+            self.last_error = end.error
             crashed = {"message_type": self.message_type(), "next": verdict.next}
-            bus.emit("actor_crashed", self.source, crashed, reason=exit.reason, error=exit.error)
+            bus.emit("actor_crashed", self.source, crashed, reason=end.reason, error=end.error)
         if verdict.gave_up:
             limit = self._window.limit
             gave_up = {"max_restarts": limit.restarts, "window_s": limit.within}
-            bus.emit("actor_gave_up", self.source, gave_up, reason=exit.reason, error=exit.error)
+            bus.emit("actor_gave_up", self.source, gave_up, reason=end.reason, error=end.error)
         elif ended.crash is None and verdict.next is Directive.STOP:
             uptime = trio.current_time() - self._began if self._lives else 0.0
             stopped: dict[str, DetailValue] = {
                 "uptime_ms": round(uptime * 1000),
                 "messages_handled": self.handled,
             }
-            if exit.why is not None:
-                stopped["why"] = exit.why
-            bus.emit("actor_stopped", self.source, stopped, reason=exit.reason)
+            if end.why is not None:
+                stopped["why"] = end.why
+            bus.emit("actor_stopped", self.source, stopped, reason=end.reason)
 
     def message_type(self) -> str | None:
         """Return the type of the message in hand."""
         return None
 
-    def _begins_again(self, exit: Exit) -> bool:  # noqa: A002 - the design's word
-        if self.is_ending or not self.comes_again(exit):
+    def _begins_again(self, end: Exit) -> bool:
+        if self.is_ending or not self.comes_again(end):
             return False
-        if exit.reason is not ExitReason.PASSIVATED:
-            self.directory.tell_watchers(self.path, exit)
+        if end.reason is not ExitReason.PASSIVATED:
+            self.directory.tell_watchers(self.path, end)
         self.directory.lives += 1
         self.state = State.STARTING
         self.incarnation = 0
         self.handled = 0
         return True
-
-
-def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
-    """Separate what an actor did wrong from what came from outside; unwrap groups of one."""
-    if isinstance(error, BaseExceptionGroup):
-        own, outside = error.split(Exception)
-        return (None if own is None else _unwrap(own)), outside
-    if isinstance(error, Exception):
-        return error, None
-    return None, error
-
-
-def join(first: Exception | None, second: Exception | None) -> Exception | None:
-    """Make one error of two, losing neither."""
-    if first is None or second is None:
-        return first or second
-    return ExceptionGroup("crashed, and failed once more in dealing with it", [first, second])
-
-
-def _unwrap(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

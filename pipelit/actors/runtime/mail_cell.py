@@ -56,15 +56,15 @@ class MailCell(Cell):
             if dropped.slot is not None:
                 dropped.slot.fail(MailboxFull(self.path, self.mail.capacity))
 
-    def close(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+    def close(self, end: Exit) -> None:
         """Take nothing from others any more; those who wait in the queue hear it at once."""
-        self._closed_by = exit
+        self._closed_by = end
         for envelope in self.mail.take_all():
             assert isinstance(envelope, Envelope)
             if envelope.slot is None:
                 self.directory.dead_letter(self.path, envelope, "stopping")
             else:
-                envelope.slot.fail(ActorDied(self.path, exit))
+                envelope.slot.fail(ActorDied(self.path, end))
         self.mail.wake()
 
     def _on_water(self, is_high: bool) -> None:

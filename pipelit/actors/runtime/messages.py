@@ -3,7 +3,6 @@
 Messages are frozen and deeply immutable: tuples, never lists. Nothing here knows how they travel.
 """
 
-import traceback
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -11,10 +10,6 @@ import msgspec
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-_MAX_MESSAGE_CHARS = 500
-_MAX_TRACEBACK_CHARS = 100_000
-_MAX_GROUP = 1_000
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -69,22 +64,3 @@ class Exit(msgspec.Struct, frozen=True):
     """The words given to `stop` or `cancel`."""
     error: ErrorInfo | None = None
     """The crash, if it was one."""
-
-
-def describe_error(error: BaseException) -> ErrorInfo:
-    """Return *error* as text, with its causes and every member of a group."""
-    lines = traceback.TracebackException.from_exception(
-        error, max_group_width=_MAX_GROUP, max_group_depth=_MAX_GROUP
-    ).format()
-    return ErrorInfo(
-        type=type(error).__name__,
-        message=_text_of(error)[:_MAX_MESSAGE_CHARS],
-        traceback="".join(lines)[:_MAX_TRACEBACK_CHARS],
-    )
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an error without words is still an error, and is recorded
-        return "(its text cannot be had)"

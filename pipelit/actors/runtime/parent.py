@@ -81,7 +81,7 @@ class ParentCell(Cell):
             self.emit("supervisor_escalated", child=child.path)
         self._news.unpark_all()
 
-    def close(self, exit: Exit) -> None:  # noqa: A002 - the design's word
+    def close(self, end: Exit) -> None:
         """Look up: the end was asked for."""
         self._news.unpark_all()
 

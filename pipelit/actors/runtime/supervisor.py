@@ -58,11 +58,10 @@ class SupervisorCell(ParentCell):
 
     async def _start(self) -> None:
         shared = Window(self._spec.limit)
-        self._statics = [
-            build_cell(self.directory, self, spec, shared) for spec in self._spec.children
-        ]
-        for child in self._statics:
-            self.adopt(child)
+        self._statics = []
+        for spec in self._spec.children:  # all mailboxes are there before anybody runs
+            self._statics.append(build_cell(self.directory, self, spec, shared))
+            self.adopt(self._statics[-1])
         for child in self._statics:
             if child.path in self._unlaunched:
                 self.launch(child)

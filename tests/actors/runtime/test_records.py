@@ -18,7 +18,7 @@ from pipelit.actors.runtime import (
     open_system,
 )
 from pipelit.actors.runtime.automaton import find_fault
-from pipelit.actors.runtime.messages import describe_error
+from pipelit.actors.runtime.crash import describe_error
 from pipelit.actors.runtime.testing import WALL_START, Kit, open_kit
 from tests.actors.runtime.puppet import Explode, Note, Ping, Puppet, examples, run
 
