@@ -9,12 +9,14 @@ Contract: engine.md §20.
 
 import json
 import shlex
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
 import msgspec
 from jinja2 import StrictUndefined, TemplateError, nodes
+from jinja2 import Template as Compiled
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -24,6 +26,8 @@ MAX_TEMPLATE_CHARS = 100_000
 MAX_OUTPUT_BYTES = 1_048_576
 MAX_OPERAND = 1_048_576
 MAX_DIGITS = 10_000
+MAX_REMEMBERED = 512
+"""Compiled templates kept: compiling costs more than rendering."""
 
 _MAX_BITS = int(MAX_DIGITS * 3.3219280949)
 
@@ -63,10 +67,15 @@ class ExpressionFailed(PipelitError):
 
 
 class Template(msgspec.Struct, frozen=True):
-    """A parsed template, and whether it may be rendered where nothing can stop it."""
+    """A parsed template. `compiled` at once when it may be rendered where nothing can stop it."""
 
     syntax: nodes.Template
-    is_simple: bool
+    compiled: Compiled | None = None
+
+    @property
+    def is_simple(self) -> bool:
+        """Only look-ups, literals, comparisons and harmless filters (engine.md §20.9)."""
+        return self.compiled is not None
 
 
 def has_expression(text: str) -> bool:
@@ -80,7 +89,7 @@ def may_be_large(text: str) -> bool:
 
 
 class Renderer:
-    """Parses and renders templates. Holds no state between calls.
+    """Parses and renders templates; remembers the ones it compiled last.
 
     Args:
         python_literals: objects and lists render as Python literals instead of JSON, as in the
@@ -89,6 +98,7 @@ class Renderer:
 
     def __init__(self, *, python_literals: bool = False) -> None:
         self._environment = _Environment(repr if python_literals else _to_json)
+        self._parsed: OrderedDict[str, Template] = OrderedDict()  # simple ones, last used last
 
     def parse(self, text: str) -> Template:
         """Parse *text*.
@@ -96,13 +106,22 @@ class Renderer:
         Raises:
             ExpressionFailed: it is too long or no template.
         """
+        if (known := self._parsed.get(text)) is not None:
+            self._parsed.move_to_end(text)
+            return known
         if len(text) > MAX_TEMPLATE_CHARS:
             raise ExpressionFailed(f"template longer than {MAX_TEMPLATE_CHARS} characters")
         try:
             syntax = self._environment.parse(text)
+            if may_be_large(text) or not _is_simple(syntax):
+                return Template(syntax)
+            parsed = Template(syntax, self._environment.from_string(syntax))
         except (TemplateError, RecursionError) as error:
             raise ExpressionFailed(_message(error)) from error
-        return Template(syntax, is_simple=not may_be_large(text) and _is_simple(syntax))
+        self._parsed[text] = parsed
+        if len(self._parsed) > MAX_REMEMBERED:
+            self._parsed.popitem(last=False)
+        return parsed
 
     def render(self, template: Template, context: Mapping[str, Any]) -> str:
         """Render with plain JSON data as context.
@@ -111,7 +130,7 @@ class Renderer:
             ExpressionFailed: an error of any kind, a limit included.
         """
         try:
-            compiled = self._environment.from_string(template.syntax)
+            compiled = template.compiled or self._environment.from_string(template.syntax)
             return _join_bounded(compiled.generate(dict(context)))
         except ExpressionFailed:
             raise
