@@ -67,15 +67,15 @@ class Api:
         self,
         slug: str,
         nodes: Mapping[str, tuple[str, Mapping[str, Any]]],
-        edges: Sequence[str],
+        edges: str,
         **more: object,
     ) -> Any:
-        """Create a workflow. An edge is `a -> b`, `a -> b : label` or `a -> b = condition`."""
+        """Create a workflow. Edges: `a -> b`, `a -> b : label`, `a -> b = condition`, by commas."""
         workflow = await self.post("/workflows/", {"name": slug, "slug": slug, **more})
         for node_id, (component_type, config) in nodes.items():
             node = {"node_id": node_id, "component_type": component_type, "config": config}
             await self.post(f"/workflows/{slug}/nodes/", node)
-        for edge in edges:
+        for edge in edges.split(", "):
             await self.post(f"/workflows/{slug}/edges/", _edge(edge))
         return workflow
 
@@ -100,13 +100,26 @@ class Api:
         return items
 
     @asynccontextmanager
-    async def follow(self, execution_id: str, since: int = 0) -> AsyncIterator[AsyncIterator[Any]]:
-        """Stream the events of an execution from the beginning to its end."""
+    async def follow(
+        self, execution_id: str, since: int = 0
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[Any]]:
+        """Stream the events of an execution after *since* to its end."""
         headers = {"Authorization": f"Bearer {self.key}", "Accept": "text/event-stream"}
         path = f"/api/v1/executions/{execution_id}/events/?since={since}"
-        async with self.http.stream("GET", path, headers=headers, timeout=60) as answer:
-            assert answer.status_code in {200, 204}, answer.status_code
-            yield _events(answer)
+        send, receive = trio.open_memory_channel[Any](10_000)
+
+        async def read() -> None:
+            with send:
+                async with self.http.stream("GET", path, headers=headers, timeout=60) as answer:
+                    assert answer.status_code in {200, 204}, answer.status_code
+                    async for line in answer.aiter_lines():
+                        if line.startswith("data: "):
+                            await send.send(json.loads(line.removeprefix("data: ")))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            yield receive
+            nursery.cancel_scope.cancel()
 
     async def wait_for(
         self, execution_id: str, *, seconds: float = PATIENCE, **data: object
@@ -153,9 +166,3 @@ def _edge(text: str) -> dict[str, Any]:
     if label:
         edge["edge_label"] = label
     return edge
-
-
-async def _events(answer: httpx2.Response) -> AsyncIterator[Any]:
-    async for line in answer.aiter_lines():
-        if line.startswith("data: "):
-            yield json.loads(line.removeprefix("data: "))

@@ -22,7 +22,7 @@ NODES: dict[str, tuple[str, dict[str, Any]]] = {
     "thinker": ("agent", {"system_prompt": "Think."}),
     "say": ("reply_chat", {"extra_config": {"message": "{{ thinker.output }}"}}),
 }
-EDGES = ("chat_in -> thinker", "model -> thinker : llm", "thinker -> say")
+EDGES = "chat_in -> thinker, model -> thinker : llm, thinker -> say"
 
 
 async def _cancel(api: Api, execution_id: str, call: ModelCall) -> tuple[float, Any]:
