@@ -7,7 +7,7 @@ events the workflow's owner is looked up first, in one own task, so that their o
 Contract: websocket.md.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, TypeAlias
@@ -21,6 +21,7 @@ from pipelit.store import Store
 from pipelit.store.queries.executions import StoredEvent, workflow_audience
 
 MAX_CANVAS_WAITING = 10_000
+MAX_RENAMED = 10_000
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -108,6 +109,7 @@ class Board:
 
     def __init__(self) -> None:
         self._readers: dict[str, dict[Subscription, None]] = {}
+        self._renamed: OrderedDict[int, str] = OrderedDict()  # {workflow: slug}, newest last
 
     def subscribe(self, subscription: Subscription, channel: str) -> None:
         """Deliver events of *channel* from now on."""
@@ -126,6 +128,17 @@ class Board:
         """Forget a reader."""
         for channel in tuple(subscription.channels):
             self.unsubscribe(subscription, channel)
+
+    def note_slug(self, workflow_id: int, slug: str) -> None:
+        """Remember the slug of a changed workflow: its running executions know an older one."""
+        self._renamed[workflow_id] = slug
+        self._renamed.move_to_end(workflow_id)
+        if len(self._renamed) > MAX_RENAMED:
+            self._renamed.popitem(last=False)
+
+    def slug_of(self, audience: Audience) -> str:
+        """Return the present slug of an execution's workflow."""
+        return self._renamed.get(audience.workflow_id, audience.workflow_slug)
 
     def readers(self, channel: str) -> tuple[Subscription, ...]:
         """Return who reads *channel* now."""
@@ -152,6 +165,8 @@ class Hub(Actor[HubMessage]):
             case Announcement():
                 self._announce(message)
             case Canvas():
+                if message.type == "workflow_updated":
+                    self._board.note_slug(message.data["id"], message.data["slug"])
                 if not self._board.readers(message.channel):
                     return
                 if len(self._canvas) < MAX_CANVAS_WAITING:
@@ -166,7 +181,7 @@ class Hub(Actor[HubMessage]):
     def _announce(self, said: Announcement) -> None:
         channels = [f"execution:{said.execution_id}"]
         if said.type != "chat_delta":
-            channels.append(f"workflow:{said.audience.workflow_slug}")
+            channels.append(f"workflow:{self._board.slug_of(said.audience)}")
         for channel in channels:
             readers = self._board.readers(channel)
             if not readers:
