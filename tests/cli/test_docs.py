@@ -65,6 +65,20 @@ def test_every_command_says_what_it_does() -> None:
     }  # fmt: skip
 
 
+def test_every_make_target_of_the_documents_exists() -> None:
+    """And every target is explained to those who contribute."""
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    explained = set(re.findall(r"`make ([a-z]+)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"(?:`|^)make ([a-z]+)", (ROOT / document).read_text(), re.M)
+    }
+
+    assert explained == targets
+    assert named <= targets
+
+
 @pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CONTRIBUTING.md"])
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     """A relative link names a file of the repository."""
