@@ -186,7 +186,9 @@ def _sentences(group: BaseExceptionGroup[Any]) -> list[str]:
         if isinstance(error, BaseExceptionGroup):
             sentences += _sentences(error)
         elif isinstance(error, RestartLimitExceeded) and error.__cause__ is not None:
-            sentences.append(f"{error}: {error.__cause__}")
+            cause = error.__cause__
+            # Our own errors are written for the operator; others need to be told whose they are.
+            sentences.append(str(cause) if isinstance(cause, PipelitError) else f"{error}: {cause}")
         else:
             sentences.append(str(error))
     return sentences

@@ -7,10 +7,15 @@ import structlog
 import trio
 
 from pipelit.actors.runtime import Actor, Directive, Message, System
+from pipelit.errors import PipelitError
 from pipelit.web.app import WebApp
 from pipelit.web.server import Address, serve
 
 log = structlog.get_logger(__name__)
+
+
+class CannotListen(PipelitError):
+    """The address is taken, not ours or unknown."""
 
 
 class ServerEnded(Message, frozen=True):
@@ -61,11 +66,17 @@ class WebServer(Actor[ServerEnded]):
             grace=self._grace,
         )
         async with trio.open_nursery() as nursery:
-            self._on_listening(await nursery.start(run))
+            try:
+                address = await nursery.start(run)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                where = f"{self._host}:{self._port}"
+                raise CannotListen(f"Cannot listen on {where}: {reason}.") from error
+            self._on_listening(address)
             listening.set()
         self.ctx.post(ServerEnded())
 
 
 def escalate_if_not_listening(error: Exception) -> Directive:
     """Decide about a crash: an address that cannot be listened on does not get better."""
-    return Directive.ESCALATE if isinstance(error, OSError) else Directive.RESTART
+    return Directive.ESCALATE if isinstance(error, CannotListen) else Directive.RESTART

@@ -31,7 +31,7 @@ class Outside:
         """Idempotency keys that came with each question."""
         self.model_url = ""
         self.web_url = ""
-        self._released = trio.Event()
+        self._released: set[Question] = set()
         self._changed = trio.Event()
 
     @property
@@ -39,9 +39,10 @@ class Outside:
         """The web server as host and port."""
         return self.web_url.removeprefix("http://")
 
-    def release(self) -> None:
-        """Answer everything, now and from now on."""
-        self._released.set()
+    def release(self, *questions: Question) -> None:
+        """Answer these, or everything, now and from now on."""
+        self._released.update(questions or self.held)
+        self._notify()
 
     async def wait_held(self, times: int) -> None:
         """Wait until everything to be held was asked so many times."""
@@ -50,6 +51,10 @@ class Outside:
             while missing := {q for q in self.held if self.asked[q] < times}:
                 await self._changed.wait()
         assert not missing, missing
+
+    async def wait_change(self) -> None:
+        """Wait until something is asked or released."""
+        await self._changed.wait()
 
     async def answer_model(self, exchange: Exchange) -> None:
         """Be the model: `first` uses a tool before it answers, everybody else answers at once."""
@@ -85,10 +90,13 @@ class Outside:
 
     async def _note(self, question: Question) -> None:
         self.asked[question] += 1
+        self._notify()
+        while question in self.held - self._released:
+            await self._changed.wait()
+
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-        if question in self.held:
-            await self._released.wait()
 
 
 @asynccontextmanager
