@@ -3,14 +3,13 @@
 Contract: README.md §9, websocket.md "Canvas".
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 import msgspec
-import trio
 from sqlalchemy import Connection
 
+from pipelit.actors.turns import News, Publish, Turns
 from pipelit.errors import Forbidden, NotFound
 from pipelit.services import visibility
 from pipelit.services.principal import Principal
@@ -21,9 +20,6 @@ WORKFLOW_NOT_FOUND = "Workflow not found."
 NOT_YOURS = "You do not have permission to modify this workflow."
 
 _T = TypeVar("_T")
-
-Publish = Callable[[str, str, dict[str, Any]], None]
-"""Tells whoever listens: channel, event type, data. Never blocks, never raises."""
 
 
 class CanvasEvent(msgspec.Struct, frozen=True):
@@ -42,10 +38,7 @@ class Canvas:
 
     def __init__(self, store: Store, publish: Publish) -> None:
         self._store = store
-        self._publish = publish
-        # Changes of one workflow take turns: tasks that wake together run in any order, so only
-        # a turn that lasts from the unit to its events keeps the events in order.
-        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        self._turns = Turns(store, publish)
 
     async def read(self, query: Unit[_T]) -> _T:
         """Run *query* on what is committed."""
@@ -56,15 +49,14 @@ class Canvas:
     ) -> _T:
         """Commit *unit*, a change of the workflow *slug*, then publish what *tell* makes of it.
 
-        What the unit raises is raised here, and nothing is told. Cancelling while others have
-        their turn changes nothing; a change that was committed is told.
+        What the unit raises is raised here, and nothing is told.
         """
-        turn = self._turns.setdefault(slug, trio.Lock())
-        async with turn:
-            result = await self._store.write(unit, key=f"workflow:{slug}")
+
+        def tell_channels(result: _T) -> Iterator[News]:
             for event in tell(result):
-                self._publish(f"workflow:{event.slug}", event.type, event.data)
-        return result
+                yield News(f"workflow:{event.slug}", event.type, event.data)
+
+        return await self._turns.write([f"workflow:{slug}"], unit, tell_channels)
 
 
 def get_readable(conn: Connection, principal: Principal, slug: str) -> WorkflowRow:

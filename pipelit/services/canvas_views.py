@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from pipelit.clock import format_instant
 from pipelit.engine.definition import EdgeDef
 from pipelit.store.queries.nodes import NodeRow
 from pipelit.store.queries.workflows import WorkflowRow
@@ -75,12 +74,3 @@ def show_workflow(row: WorkflowRow, *, default_limit: int) -> Workflow:
     if row.max_execution_seconds is None:
         values["max_execution_seconds"] = default_limit
     return Workflow(**values)
-
-
-def event_data(view: msgspec.Struct) -> dict[str, Any]:
-    """Return a view as the data of an event, the same JSON that REST answers."""
-    values: dict[str, Any] = msgspec.to_builtins(view, builtin_types=(datetime,))
-    return {
-        name: format_instant(value) if isinstance(value, datetime) else value
-        for name, value in values.items()
-    }

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import msgspec
 from sqlalchemy import Connection
 
+from pipelit.actors.turns import event_data
 from pipelit.engine.definition import MAX_EDGES, EdgeDef
 from pipelit.engine.edges import Violation, first_violation
 from pipelit.errors import Conflict, Invalid, NotFound
@@ -16,7 +17,6 @@ from pipelit.services.canvas import (
     get_readable,
     require_change,
 )
-from pipelit.services.canvas_views import event_data
 from pipelit.services.principal import Principal
 from pipelit.store.queries import edges as queries
 from pipelit.store.queries.nodes import node_types

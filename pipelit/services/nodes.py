@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from pipelit.actors.turns import event_data
 from pipelit.clock import Clock, Ids
 from pipelit.engine import specs
 from pipelit.engine.definition import MAX_NODES, EdgeDef
@@ -17,7 +18,7 @@ from pipelit.services.canvas import (
     get_readable,
     require_change,
 )
-from pipelit.services.canvas_views import Node, event_data, show_node
+from pipelit.services.canvas_views import Node, show_node
 from pipelit.services.node_rules import (
     apply_change,
     check_references,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection
 
+from pipelit.actors.turns import event_data
 from pipelit.clock import Clock
 from pipelit.engine.advice import Origin
 from pipelit.engine.dsl import Catalogue, Checked, LlmCredential, check_document
@@ -24,7 +25,6 @@ from pipelit.services.canvas import (
 from pipelit.services.canvas_views import (
     Workflow,
     WorkflowDetail,
-    event_data,
     show_node,
     show_workflow,
 )

@@ -1,0 +1,72 @@
+"""Changes that are told: commit, then publish, in the order of the commits.
+
+Contract: websocket.md "Event envelope" (canvas events of one workflow and events of one epic arrive
+in the order they happened).
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import msgspec
+import trio
+
+from pipelit.clock import format_instant
+from pipelit.store import Store, Unit
+
+_T = TypeVar("_T")
+
+Publish = Callable[[str, str, dict[str, Any]], None]
+"""Tells whoever listens: channel, event type, data. Never blocks, never raises."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """Something to tell those who listen to `channel`."""
+
+    channel: str
+    type: str
+    data: dict[str, Any]
+
+
+class Turns:
+    """Lets the changes of one subject take turns; changes of different subjects do not wait.
+
+    Tasks that wake together run in any order, so only a turn that lasts from the unit to its
+    events keeps the events in order. One instance serves everybody who tells about a subject.
+    """
+
+    def __init__(self, store: Store, publish: Publish) -> None:
+        self._store = store
+        self._publish = publish
+        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+
+    async def write(
+        self,
+        subjects: Collection[str],
+        unit: Unit[_T],
+        tell: Callable[[_T], Iterable[News]],
+    ) -> _T:
+        """Commit *unit*, a change of these *subjects*, then publish what *tell* makes of it.
+
+        What the unit raises is raised here, and nothing is told. Cancelling while others have
+        their turn changes nothing; a change that was committed is told.
+        """
+        async with AsyncExitStack() as stack:
+            # In one order everywhere, so that two changes never wait for each other.
+            for subject in sorted(set(subjects)):
+                await stack.enter_async_context(self._turns.setdefault(subject, trio.Lock()))
+            result = await self._store.write(unit, key=min(subjects, default=None))
+            for news in tell(result):
+                self._publish(news.channel, news.type, news.data)
+        return result
+
+
+def event_data(view: msgspec.Struct) -> dict[str, Any]:
+    """Return a view as the data of an event, the same JSON that REST answers."""
+    values: dict[str, Any] = msgspec.to_builtins(view, builtin_types=(datetime,))
+    return {
+        name: format_instant(value) if isinstance(value, datetime) else value
+        for name, value in values.items()
+    }
