@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 import trio
 
 from pipelit.actors.runtime.directory import Directory
-from pipelit.actors.runtime.envelope import Envelope, Slot
+from pipelit.actors.runtime.envelope import Envelope, Slot, Turn, current_turn
 from pipelit.actors.runtime.errors import ActorDied, ActorError, InboxClosed
 from pipelit.actors.runtime.lifecycle import DEFAULT_GRACE
 from pipelit.actors.runtime.mail_cell import MailCell
@@ -134,8 +134,13 @@ async def attach(
         raise ActorError(f"{parent_path}: a family makes its own members")
     cell = AttachedCell(directory, parent, name, kind=kind, mailbox=mailbox, detail=detail)
     parent.adopt(cell, runs_elsewhere=True)
-    with cell.lived_elsewhere():
-        try:
-            yield Inbox(cell)
-        except* InboxClosed:
-            pass  # the task left because it was asked to
+    outside = current_turn.get()
+    current_turn.set(Turn(cell.path, cell.log_context, holds=False))
+    try:
+        with cell.lived_elsewhere():
+            try:
+                yield Inbox(cell)
+            except* InboxClosed:
+                pass  # the task left because it was asked to
+    finally:
+        current_turn.set(outside)

@@ -170,13 +170,18 @@ class ActorCell(MailCell):
 
     async def _wait_for_mail(self) -> None:
         """Wait for mail or a reason to look up; find out that the actor is idle."""
-        if self._idle_after is None or self.is_ending or self._own_tasks or self._deferred:
+        if self._idle_after is None or self.is_ending or self._own_tasks:
             await self.mail.wait()
             return
-        with trio.move_on_at(self._idle_since + self._idle_after) as scope:
+        # An asker may leave unnoticed, so a promised reply is looked at again after a while.
+        since = trio.current_time() if self._owes_a_reply() else self._idle_since
+        with trio.move_on_at(since + self._idle_after) as scope:
             await self.mail.wait()
-        if scope.cancelled_caught and not self.mail and not self.is_ending:
+        if scope.cancelled_caught and not (self.mail or self.is_ending or self._owes_a_reply()):
             self._is_idle = self._stops = True
+
+    def _owes_a_reply(self) -> bool:
+        return any(slot.open for slot in self._deferred)
 
     def _enter(self, turn: Turn) -> None:
         current_turn.set(turn)

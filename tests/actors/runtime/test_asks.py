@@ -1,6 +1,7 @@
 """Promises 1, 2 and 7: an ask always ends, at once when its callee does, and harms nobody."""
 
 import math
+from contextlib import suppress
 
 import pytest
 import trio
@@ -103,7 +104,7 @@ class _Case:
                 ref.stop()
             case "cancel":
                 ref.cancel("test")
-            case "own task" if self.kit.system.snapshot(path) is not None:
+            case "own task":
                 await self._crash_own_task(ref)
             case "answer":
                 await self._answer(ref)
@@ -115,10 +116,9 @@ class _Case:
                 await trio.sleep(6.0)
 
     async def _crash_own_task(self, ref: PuppetRef) -> None:
-        info = self.kit.system.snapshot(ref.path)
-        if info is not None and info.state == "running" and info.handling is None:
+        with suppress(ActorError, RuntimeError):  # it may be between two incarnations, or ending
             self.kit.crash_in_own_task(ref, BoomError("own task"))
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
 
     async def _answer(self, ref: PuppetRef) -> None:
         async def answer(puppet: Puppet) -> None:

@@ -14,6 +14,7 @@ from pipelit.actors.runtime import (
     Mailbox,
     MailboxFull,
     SupervisorSpec,
+    get_log_context,
 )
 from pipelit.actors.runtime.testing import Kit
 from tests.actors.runtime.puppet import BoomError, Note, Ping, Puppet, PuppetMessage
@@ -48,6 +49,17 @@ async def test_an_attached_task_is_told_like_an_actor(kit: Kit) -> None:
         "actor_stopped",
         "normal",
     )
+
+
+async def test_an_attached_task_is_known_to_logs_and_dead_letters(kit: Kit) -> None:
+    """Inside the block the task is that actor; outside it is nobody again."""
+    async with kit.system.attach("/", "socket", kind="socket", detail={"user_id": 7}):
+        assert get_log_context() == {"actor": "/socket", "user_id": 7}
+        kit.system.ref("/nobody").tell(Note())
+    assert get_log_context() == {}
+
+    (letter,) = kit.system.records(event="dead_letter")
+    assert letter.detail["sender"] == "/socket"
 
 
 async def test_a_batch_is_no_longer_than_asked_for(kit: Kit) -> None:

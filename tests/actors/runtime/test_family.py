@@ -165,6 +165,18 @@ async def test_own_tasks_and_promised_answers_keep_a_member_awake(kit: Kit) -> N
         await member.ask(Do(answer))
 
 
+async def test_a_promise_to_an_asker_who_left_keeps_nobody_awake(kit: Kit) -> None:
+    """A member whose asker has gone away is idle again, though it never answered."""
+    member = start_family(kit, family_of([])).ref("a")
+
+    with trio.move_on_after(1):
+        await member.ask(Later(), timeout=1_000)
+    ended = await member.wait_stopped()
+
+    assert ended.reason == "passivated"
+    assert trio.current_time() <= kit.started_at + 20
+
+
 async def test_a_member_that_ends_itself_with_mail_waiting_begins_again(kit: Kit) -> None:
     """Mail that arrived while a member was ending by itself starts the next life."""
     journal: list[str] = []
