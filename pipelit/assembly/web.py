@@ -10,10 +10,10 @@ from pipelit.actors.hub import Publisher
 from pipelit.actors.runtime import (
     System,
 )
+from pipelit.assembly.accounts import build_accounts
 from pipelit.assembly.base import Base
 from pipelit.assembly.engine import build_credentials
 from pipelit.net.broker import ping_broker
-from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.canvas import Canvas
 from pipelit.services.chats import ChatsService
@@ -21,12 +21,11 @@ from pipelit.services.edges import EdgesService
 from pipelit.services.executions import ExecutionsService
 from pipelit.services.live import LiveFeed
 from pipelit.services.nodes import NodesService
-from pipelit.services.passwords import Passwords
 from pipelit.services.workflows import WorkflowsService
 from pipelit.store import Store
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
-from pipelit.web.routes import auth, chat, credentials, edges, executions, nodes, workflows
+from pipelit.web.routes import auth, chat, credentials, edges, executions, mfa, nodes, workflows
 from pipelit.web.routes import system as system_routes
 from pipelit.web.routes.executions import Stopping
 from pipelit.web.routes.system import HealthChecks, Readiness
@@ -34,6 +33,7 @@ from pipelit.web.ws.endpoint import SocketEndpoint
 
 API_ROUTES = (
     *auth.ROUTES,
+    *mfa.ROUTES,
     *workflows.ROUTES,
     *nodes.ROUTES,
     *edges.ROUTES,
@@ -61,14 +61,7 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         default_limit=default_limit,
     )
     services = Services(
-        AuthService(
-            store,
-            world.clock,
-            world.ids,
-            base.keys,
-            workspaces_dir=settings.data_dir / "workspaces",
-            passwords=Passwords(),
-        ),
+        *build_accounts(base),
         build_credentials(base),
         WorkflowsService(
             canvas,

@@ -13,9 +13,11 @@ from sqlalchemy import Connection
 
 from pipelit.clock import Clock, Ids
 from pipelit.errors import Conflict, TooMany, Unauthenticated, Unavailable
-from pipelit.services.api_keys import KeyEvents, describe_key
+from pipelit.services.api_keys import describe_key
 from pipelit.services.passwords import Passwords
+from pipelit.services.permits import Permits
 from pipelit.services.principal import Principal
+from pipelit.services.sessions import Sessions
 from pipelit.services.throttle import Origin, Throttle
 from pipelit.store import Store
 from pipelit.store.queries import keys, users, workspaces
@@ -26,9 +28,8 @@ ALREADY_SET_UP = "Setup already completed."
 TOO_MANY_LOGINS = "Too many login attempts. Please wait a minute."
 NO_STORAGE = "Storage is not available."
 
-SETUP_KEY, SESSION_KEY = "default", "session"
+SETUP_KEY = "default"
 DEFAULT_WORKSPACE = "default"
-SESSIONS_KEPT = 10
 MAX_WAITING = 100  # password checks that may queue for the one thread
 
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class AuthService:
     for whoever tries many.
 
     Args:
+        sessions: opens what a login gives.
+        permits: told who has to go on with a second factor.
         workspaces_dir: where the directories of workspaces lie.
         hold: entered around work in threads, so that a test's clock waits for it.
     """
@@ -73,8 +76,9 @@ class AuthService:
         store: Store,
         clock: Clock,
         ids: Ids,
-        events: KeyEvents,
         *,
+        sessions: Sessions,
+        permits: Permits,
         workspaces_dir: Path,
         passwords: Passwords,
         hold: Hold = nullcontext,
@@ -82,7 +86,8 @@ class AuthService:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._events = events
+        self._sessions = sessions
+        self._permits = permits
         self._workspaces_dir = workspaces_dir
         self._passwords = passwords
         self._hold = hold
@@ -132,8 +137,9 @@ class AuthService:
         """
         user = await self._check_password(username, password, (peer, username))
         if user.mfa_enabled:
+            self._permits.give(user.id, user.password_hash or "", self._clock.now())
             return TokenResponse(key="", requires_mfa=True)
-        return TokenResponse(key=await self._open_session(user.id))
+        return TokenResponse(key=await self._sessions.open(user.id) or "")
 
     async def get_me(self, principal: Principal) -> Me:
         """Describe the caller."""
@@ -163,20 +169,6 @@ class AuthService:
         wait = self._throttle.wait(origin, trio.current_time())
         if wait > 0:
             raise TooMany(TOO_MANY_LOGINS, retry_after=math.ceil(wait))
-
-    async def _open_session(self, user_id: int) -> str:
-        key = self._ids.token()
-        new_key = describe_key(key, name=SESSION_KEY, created_at=self._clock.now())
-
-        def open_session(conn: Connection) -> tuple[int, ...]:
-            keys.insert_key(conn, user_id, new_key)
-            return tuple(keys.revoke_oldest(conn, user_id, name=SESSION_KEY, keep=SESSIONS_KEPT))
-
-        # A write that returns was committed, and nothing is awaited before the announcement.
-        revoked = await self._store.write(open_session)
-        if revoked:
-            self._events.revoke(revoked)
-        return key
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         with self._hold():

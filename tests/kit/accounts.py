@@ -1,4 +1,4 @@
-"""A real server with the account and credential routes, and people who call it."""
+"""A real server with the routes of accounts and credentials, and people who call it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ import httpx2
 import trio
 from sqlalchemy import Connection, insert, update
 
+from pipelit.actors.hub import Board
 from pipelit.clock import Clock, Ids
 from pipelit.llm import catalogue
 from pipelit.llm.types import ProviderSpec
@@ -18,15 +19,19 @@ from pipelit.services.api_keys import KeyEvents, describe_key
 from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.credentials import CredentialsService
+from pipelit.services.live import LiveFeed
+from pipelit.services.mfa import MfaService
 from pipelit.services.passwords import Passwords
+from pipelit.services.permits import Permits
+from pipelit.services.sessions import Sessions
 from pipelit.store import Store, schema
 from pipelit.store.queries import keys
 from pipelit.store.secrets import Secrets, new_key
 from pipelit.web.app import WebOptions, build_app
 from pipelit.web.call import Services
-from pipelit.web.routes import auth, credentials
+from pipelit.web.routes import auth, credentials, mfa
 from pipelit.web.server import Address, serve
-from tests.kit.web_server import no_sockets
+from pipelit.web.ws.endpoint import SocketEndpoint
 
 
 class Providers(Protocol):
@@ -143,34 +148,20 @@ class AccountServer:
 
 @asynccontextmanager
 async def account_server(
-    store: Store, directory: Path, providers: Providers
+    store: Store, directory: Path, providers: Providers, *, clock: Clock | None = None
 ) -> AsyncIterator[AccountServer]:
-    """Serve the routes of auth and credentials on a free port."""
-    clock, ids, events = Clock(), Ids(), KeyEvents()
-    services = Services(
-        AuthService(
-            store,
-            clock,
-            ids,
-            events,
-            workspaces_dir=directory / "workspaces",
-            passwords=Passwords(cost=4),
-        ),
-        CredentialsService(
-            store,
-            clock,
-            Secrets(new_key()),
-            test_provider=providers.test,
-            list_models=providers.list,
-        ),
-    )
+    """Serve accounts and credentials on a free port, and WebSockets without events."""
+    clock, ids, events = clock or Clock(), Ids(), KeyEvents()
+    authenticator = Authenticator(store, clock, events)
     stopping = trio.Event()
     app = build_app(
-        api_routes=(*auth.ROUTES, *credentials.ROUTES),
+        api_routes=(*auth.ROUTES, *mfa.ROUTES, *credentials.ROUTES),
         root_routes=(),
-        services=services,
-        authenticate=Authenticator(store, clock, events).authenticate,
-        serve_socket=no_sockets,
+        services=Services(*_services(store, directory, providers, clock, events)),
+        authenticate=authenticator.authenticate,
+        serve_socket=SocketEndpoint(
+            LiveFeed(Board(), store, authenticator), authenticator.authenticate, stopping
+        ),
         stopping=stopping,
         ids=ids,
         options=WebOptions(),
@@ -184,3 +175,30 @@ async def account_server(
         ) as client:
             yield AccountServer(client, store, events)
         nursery.cancel_scope.cancel()
+
+
+def _services(
+    store: Store, directory: Path, providers: Providers, clock: Clock, events: KeyEvents
+) -> tuple[object, ...]:
+    ids, secrets = Ids(), Secrets(new_key())
+    passwords, permits = Passwords(cost=4), Permits()
+    sessions = Sessions(store, clock, ids, events)
+    return (
+        AuthService(
+            store,
+            clock,
+            ids,
+            sessions=sessions,
+            permits=permits,
+            workspaces_dir=directory / "workspaces",
+            passwords=passwords,
+        ),
+        MfaService(store, clock, ids, secrets, permits=permits, sessions=sessions),
+        CredentialsService(
+            store,
+            clock,
+            secrets,
+            test_provider=providers.test,
+            list_models=providers.list,
+        ),
+    )

@@ -1,33 +1,22 @@
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pipelit.clock import Clock, Ids
+from pipelit.clock import Ids
 from pipelit.services.api_keys import KeyEvents
 from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.credentials import CredentialsService
 from pipelit.services.passwords import Passwords
+from pipelit.services.permits import Permits
+from pipelit.services.sessions import Sessions
 from pipelit.store import Store
 from pipelit.store.secrets import Secrets, new_key
 from tests.kit.accounts import FakeProviders
+from tests.kit.hand_clock import HandClock
 from tests.kit.store import migrated, store, store_url
 
-__all__ = ["migrated", "store", "store_url"]
-
-
-class HandClock(Clock):
-    """Wall time that moves only when a test moves it."""
-
-    def __init__(self) -> None:
-        self.time = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.time
-
-    def advance(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
+__all__ = ["HandClock", "migrated", "store", "store_url"]
 
 
 @pytest.fixture
@@ -51,7 +40,8 @@ def auth(store: Store, clock: HandClock, events: KeyEvents, tmp_path: Path) -> A
         store,
         clock,
         Ids.seeded(1),
-        events,
+        sessions=Sessions(store, clock, Ids.seeded(3), events),
+        permits=Permits(),
         workspaces_dir=tmp_path / "workspaces",
         passwords=Passwords(cost=4),
     )

@@ -14,6 +14,8 @@ from pipelit.services.api_keys import KeyEvents
 from pipelit.services.auth import AuthService, SetupStatus, TokenResponse
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.passwords import Passwords
+from pipelit.services.permits import Permits
+from pipelit.services.sessions import Sessions
 from pipelit.store import Store
 from pipelit.store.schema import api_keys, users, workspaces
 from tests.services.conftest import HandClock
@@ -53,7 +55,13 @@ def auth(
 ) -> AuthService:
     directory = tmp_path / "workspaces"
     return AuthService(
-        store, clock, Ids.seeded(1), events, workspaces_dir=directory, passwords=passwords
+        store,
+        clock,
+        Ids.seeded(1),
+        sessions=Sessions(store, clock, Ids.seeded(3), events),
+        permits=Permits(),
+        workspaces_dir=directory,
+        passwords=passwords,
     )
 
 
@@ -126,7 +134,8 @@ async def test_two_servers_setting_up_one_database_make_one_admin(
         Late(),
         clock,
         Ids.seeded(2),
-        KeyEvents(),
+        sessions=Sessions(Late(), clock, Ids.seeded(3), KeyEvents()),
+        permits=Permits(),
         workspaces_dir=tmp_path / "workspaces",
         passwords=Passwords(cost=4),
     )
