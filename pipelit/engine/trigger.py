@@ -32,6 +32,12 @@ def manual_trigger(
     }
 
 
+def schedule_trigger(payload: dict[str, Any]) -> dict[str, Any]:
+    """Normalise a tick (`{scheduled_job_id, scheduled_job_name, …, "payload": {…}}`)."""
+    inner = payload["payload"] | {"scheduled_job_id": payload["scheduled_job_id"]}
+    return {**payload, "text": _text(inner), "source": "schedule", "payload": inner}
+
+
 def _text(payload: dict[str, Any]) -> str:
     text = payload.get("text")
     return text if isinstance(text, str) else ""
