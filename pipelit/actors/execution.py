@@ -47,7 +47,9 @@ class AttemptEnded(Message, frozen=True):
 
 
 class Due(Message, frozen=True):
-    """The time of a retry has come."""
+    """A retry's time `at` (Unix seconds) has come, whatever the wall clock has done meanwhile."""
+
+    at: float
 
 
 class Waited(Message, frozen=True):
@@ -100,6 +102,7 @@ class Execution(Actor[ExecutionMessage]):
         self._draining = False
         self._over = False
         self._position = 0
+        self._latest = 0.0
         self._recovered: frozenset[str] = frozenset()
 
     async def on_start(self) -> None:
@@ -136,7 +139,8 @@ class Execution(Actor[ExecutionMessage]):
         match message:
             case AttemptEnded(node_id=node_id, result=result):
                 await self._attempt_ended(self._running.pop(node_id), result)
-            case Due():
+            case Due(at=at):
+                self._latest = max(self._latest, at)
                 if self._ending is None:
                     await self._commit(self._narrator.start_ready(now=self._now()))
             case Waited(node_id=node_id):
@@ -187,7 +191,7 @@ class Execution(Actor[ExecutionMessage]):
         for node, waiting in state.waiting.items():
             self.ctx.after(max(0.0, waiting.resume_at - self._now()), Waited(node))
         for retry_at in state.retry_at.values():
-            self.ctx.after(max(0.0, retry_at - self._now()), Due())
+            self.ctx.after(max(0.0, retry_at - self._now()), Due(retry_at))
         await self._commit(self._narrator.start_ready(now=self._now()))
 
     def _adopt_plan(self, plan: Plan) -> None:
@@ -275,17 +279,10 @@ class Execution(Actor[ExecutionMessage]):
         waiting = self._narrator.state.waiting.get(node_id)
         if waiting is None or self._ending is not None or self._draining:
             return
-        attempt = Attempt(
-            node_id=node_id,
-            number=waiting.attempt,
-            duration_ms=waiting.duration_ms,
-        )
+        attempt = Attempt(node_id=node_id, number=waiting.attempt, duration_ms=waiting.duration_ms)
         await self._commit(
             self._narrator.succeed(
-                attempt,
-                waiting.outcome,
-                now=self._now(),
-                elapsed_ms=self._elapsed_ms(),
+                attempt, waiting.outcome, now=self._now(), elapsed_ms=self._elapsed_ms()
             )
         )
 
@@ -293,9 +290,9 @@ class Execution(Actor[ExecutionMessage]):
         attempt = task.attempt()
         delay = retry_delay(failure, attempt=attempt.number)
         if delay is not None:
-            changes = self._narrator.retry_later(attempt, failure, delay=delay, now=self._now())
-            await self._commit(changes)
-            self.ctx.after(delay, Due())
+            now = self._now()
+            await self._commit(self._narrator.retry_later(attempt, failure, delay=delay, now=now))
+            self.ctx.after(delay, Due(now + delay))
         elif has_error_edge(self._narrator.state.plan, attempt.node_id):
             await self._commit(
                 self._narrator.handle_failure(
@@ -331,11 +328,12 @@ class Execution(Actor[ExecutionMessage]):
             return
         for node_id, task in self._running.items():
             self._stopped[node_id] = (task.attempt(), task.cut_off(self._ending, None))
-        for node_id, waiting in self._narrator.state.waiting.items():
-            attempt = Attempt(
-                node_id=node_id, number=waiting.attempt, duration_ms=waiting.duration_ms
-            )
-            self._stopped.setdefault(node_id, (attempt, stopped_by(self._ending)))
+        state = self._narrator.state
+        for node_id in state.ready:  # those that wait, or were cut off with an earlier server
+            if node_id in state.started and node_id not in self._stopped:
+                number = state.attempts.get(node_id, 0)
+                attempt = Attempt(node_id=node_id, number=number, duration_ms=0)
+                self._stopped[node_id] = (attempt, stopped_by(self._ending))
         changes = self._narrator.end(self._ending, self._stopped, elapsed_ms=self._elapsed_ms())
         await self._commit(changes)
 
@@ -393,7 +391,9 @@ class Execution(Actor[ExecutionMessage]):
         return self._loaded.active_us / 1e6 + trio.current_time() - self._resumed_at
 
     def _now(self) -> float:
-        return self._parts.clock.now().timestamp()
+        """Return Unix seconds that never run backwards: what was due stays due."""
+        self._latest = max(self._latest, self._parts.clock.now().timestamp())
+        return self._latest
 
     def _elapsed_ms(self) -> int:
         return (self._parts.clock.now() - self._started_at) // timedelta(milliseconds=1)

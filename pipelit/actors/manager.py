@@ -5,13 +5,17 @@ and given up as failed after three recoveries in a row. It waits for nothing in 
 waits is an own task. Contract: engine.md §7.2, §10.3, §11.3.
 """
 
+import math
 from collections import OrderedDict
 from functools import partial
 from typing import Any, TypeAlias, assert_never
 
+import trio
+
 from pipelit.actors import paths
 from pipelit.actors.execution import Cancel, Execution, ExecutionParts
 from pipelit.actors.hub import Announcement, Audience, Publisher
+from pipelit.actors.recovery import only_waits
 from pipelit.actors.runtime import (
     Actor,
     ActorDied,
@@ -19,17 +23,20 @@ from pipelit.actors.runtime import (
     ChildSpec,
     Exit,
     ExitReason,
+    MailboxFull,
     Message,
     Reply,
     Request,
     Restart,
 )
 from pipelit.engine.steps import Ending
+from pipelit.errors import Unavailable
 from pipelit.store.queries import executions as executions_queries
 from pipelit.store.queries import journal
 
 MAX_RECOVERIES = 3
 CANCEL_TIMEOUT = 30.0
+CANCEL_PAUSE = 0.1
 
 CANCELLED = Ending(status="cancelled")
 POISON = Ending(
@@ -133,7 +140,7 @@ class Manager(Actor[ManagerMessage]):
                 self.ctx.start_soon(self._look, execution_id)
             case TakeUp(execution_id=execution_id, crashed=crashed):
                 if execution_id not in self._active:
-                    self.ctx.start_soon(self._adopt, execution_id, crashed)
+                    self.ctx.start_soon(self._take_up, execution_id, crashed)
             case GiveUp(execution_id=execution_id, ending=ending):
                 if execution_id not in self._active:
                     self.ctx.start_soon(self._adopt_to_end, execution_id, ending)
@@ -211,6 +218,12 @@ class Manager(Actor[ManagerMessage]):
             case _:
                 self.ctx.post(Released(execution_id))
 
+    async def _take_up(self, execution_id: str, crashed: bool) -> None:
+        """Adopt what another server left behind; who only waited did not crash it."""
+        loaded = await self._parts.store.read(lambda conn: journal.load(conn, execution_id))
+        if loaded is not None and loaded.status == "running":
+            await self._adopt(execution_id, crashed and not only_waits(loaded))
+
     async def _adopt(self, execution_id: str, crashed: bool) -> None:
         count = await self._parts.store.write(
             lambda conn: journal.adopt(conn, execution_id, self._parts.owner, crashed=crashed),
@@ -220,7 +233,7 @@ class Manager(Actor[ManagerMessage]):
         if count is None:
             self.ctx.post(Released(execution_id))
         elif count > MAX_RECOVERIES + 1:  # not even its end could be brought up
-            await self._end_directly(execution_id, POISON)
+            await self._end_directly(execution_id, POISON, unstarted=False)
             self.ctx.post(Released(execution_id))
         else:
             self.ctx.emit("recovered", execution_id=execution_id, recovery_count=count)
@@ -237,30 +250,39 @@ class Manager(Actor[ManagerMessage]):
         self.ctx.post(after)
 
     async def _cancel(self, execution_id: str, reply: Reply[None]) -> None:
-        """Cancel through the live actor, or write the end of an execution that has none."""
+        """Cancel, however often the execution changes hands meanwhile."""
+        with trio.move_on_after(CANCEL_TIMEOUT):
+            while not await self._cancel_once(execution_id):
+                pass
+            self.ctx.post(Released(execution_id))
+            reply.send(None)
+            return
+        reply.fail(Unavailable("The execution could not be stopped in time.", retry_after=1))
+
+    async def _cancel_once(self, execution_id: str) -> bool:
+        """Cancel through the live actor, or end what has none. Returns whether it has ended."""
         ref = self.ctx.system.ref(paths.execution(execution_id))
         try:
-            await ref.ask(Cancel(), timeout=CANCEL_TIMEOUT)
+            await ref.ask(Cancel(), timeout=math.inf)
         except ActorDied:
-            # Not live: pending, ended meanwhile, or an orphan that nobody runs.
-            await self._cancel_stored(execution_id)
-        self.ctx.post(Released(execution_id))
-        reply.send(None)
-
-    async def _cancel_stored(self, execution_id: str) -> None:
+            pass  # not live: pending, ended or crashed meanwhile, or an orphan that nobody runs
+        except MailboxFull:
+            await trio.sleep(CANCEL_PAUSE)
+            return False
         found = await self._parts.store.read(
             lambda conn: executions_queries.find(conn, execution_id)
         )
-        if found is None or found.status in executions_queries.TERMINAL:
-            return
-        if found.status == "pending":
-            await self._end_directly(execution_id, CANCELLED)
-            return
-        await self._adopt_to_end(execution_id, CANCELLED)
-        ref = self.ctx.system.ref(paths.execution(execution_id))
-        await ref.wait_stopped()
+        match found.status if found is not None else "completed":
+            case "pending":
+                await self._end_directly(execution_id, CANCELLED, unstarted=True)
+                return False
+            case "running":
+                await self._adopt_to_end(execution_id, CANCELLED)
+                return False
+            case _:
+                return True
 
-    async def _end_directly(self, execution_id: str, ending: Ending) -> None:
+    async def _end_directly(self, execution_id: str, ending: Ending, *, unstarted: bool) -> None:
         now = self._parts.clock.now()
         data: dict[str, Any] = {"execution_id": execution_id}
         if ending.status == "failed":
@@ -273,7 +295,9 @@ class Manager(Actor[ManagerMessage]):
         event = journal.EventDraft(f"execution_{ending.status}", data)
 
         def unit(conn: Any) -> tuple[Any, Any]:
-            stored = journal.end_directly(conn, execution_id, end, event, now=now)
+            stored = journal.end_directly(
+                conn, execution_id, end, event, now=now, unstarted=unstarted
+            )
             return stored, executions_queries.find(conn, execution_id)
 
         stored, found = await self._parts.store.write(unit, key=execution_id, patient=True)

@@ -5,7 +5,7 @@ tried again in the next round. Contract: engine.md §10.3.
 """
 
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -15,7 +15,7 @@ from pipelit.actors.manager import GiveUp, ManagerMessage, Start, TakeUp
 from pipelit.actors.runtime import Actor, ActorError, ActorRef, Family, Message
 from pipelit.clock import Clock
 from pipelit.engine.steps import Ending
-from pipelit.store import Store
+from pipelit.store import Store, StoreError
 from pipelit.store.queries import journal
 
 INTERVAL = 30.0
@@ -61,23 +61,24 @@ class Reconciler(Actor[ReconcilerMessage]):
         self._manager: ActorRef[ManagerMessage] = self.ctx.system.ref(paths.MANAGER)
         self._chats: Family[ChatMessage] = self.ctx.system.family(paths.CHATS)
         await self._round()
+        self.ctx.after(INTERVAL, Round())
 
     async def receive(self, message: ReconcilerMessage) -> None:
         """Look again."""
-        await self._round()
+        try:
+            await self._round()
+        except StoreError as error:
+            # The database does not answer: what it holds waits for the next round.
+            log.warning("reconciliation postponed", error=str(error))
+        self.ctx.after(INTERVAL, Round())
 
     async def _round(self) -> None:
         after = 0
         while page := await self._orphans(after):
             after = page[-1].created_seq
             for orphan in page:
-                try:
-                    self._take_up(orphan)
-                except ActorError:
-                    # A full mailbox: the next round finds it again.
-                    log.warning("take-up postponed", execution_id=orphan.id)
+                self._take_up(orphan)
         await self._find_lost()
-        self.ctx.after(INTERVAL, Round())
 
     async def _orphans(self, after: int) -> list[journal.Orphan]:
         return await self._store.read(
@@ -85,14 +86,22 @@ class Reconciler(Actor[ReconcilerMessage]):
         )
 
     def _take_up(self, orphan: journal.Orphan) -> None:
-        if self._is_zombie(orphan.last_activity_at):
-            self._manager.tell(GiveUp(orphan.id, ZOMBIE))
-        elif orphan.status == "running":
-            self._manager.tell(TakeUp(orphan.id, orphan.crashed))
-        elif orphan.serial:
-            self._chats.ref(orphan.thread_id).tell(Wake())
+        if orphan.status == "pending":
+            if orphan.serial:
+                self._tell(self._chats.ref(orphan.thread_id), Wake(), orphan.id)
+            else:
+                self._tell(self._manager, Start((orphan.id,)), orphan.id)
+        elif self._is_zombie(orphan.last_activity_at):
+            self._tell(self._manager, GiveUp(orphan.id, ZOMBIE), orphan.id)
         else:
-            self._manager.tell(Start((orphan.id,)))
+            self._tell(self._manager, TakeUp(orphan.id, orphan.crashed), orphan.id)
+
+    def _tell(self, ref: ActorRef[Any], message: Message, execution_id: str) -> None:
+        try:
+            ref.tell(message)
+        except ActorError:
+            # A full mailbox: the next round finds the execution again.
+            log.warning("take-up postponed", execution_id=execution_id)
 
     def _is_zombie(self, last_activity: datetime) -> bool:
         idle = (self._clock.now() - last_activity).total_seconds()
@@ -104,5 +113,5 @@ class Reconciler(Actor[ReconcilerMessage]):
         system = self.ctx.system
         missing = {e for e in ours if not system.ref(paths.execution(e)).is_alive()}
         for execution_id in missing & self._missing:
-            self._manager.tell(TakeUp(execution_id, crashed=True))
+            self._tell(self._manager, TakeUp(execution_id, crashed=True), execution_id)
         self._missing = missing

@@ -104,13 +104,14 @@ class AgentRun:
 
     async def _restore(self) -> Progress:
         if self._port.progress is not None:
-            return msgspec.convert(self._port.progress, Progress)
+            saved = msgspec.convert(self._port.progress, Progress)
+            return msgspec.structs.replace(saved, usage=_larger(saved.usage, self._port.recorded))
         remembered: tuple[ChatMessage, ...] = ()
         if self._call.extra.get("conversation_memory") is True:
             remembered = await self._port.history()
         known = {message.id for message in remembered}
         fresh = tuple(message for message in self._input() if message.id not in known)
-        return Progress(messages=fresh, remembered=remembered)
+        return Progress(messages=fresh, remembered=remembered, usage=self._port.recorded)
 
     def _input(self) -> tuple[ChatMessage, ...]:
         if self._template:
@@ -297,6 +298,16 @@ def _name_calls(
                 call = ToolCall(call_id, given.name, given.arguments)
         calls.append(call)
     return tuple(calls), invalid
+
+
+def _larger(saved: Usage, recorded: Usage) -> Usage:
+    """Return what all attempts used.
+
+    More was saved if a crash kept an attempt from its log row; more is recorded if an attempt
+    failed after its last save.
+    """
+    names = Usage.__struct_fields__
+    return Usage(**{name: max(getattr(saved, name), getattr(recorded, name)) for name in names})
 
 
 def _clamp(value: object) -> int:

@@ -168,8 +168,8 @@ def _changes(step: Step) -> dict[str, Any]:
         "active_us": step.active_us,
         "last_seq": executions.c.last_seq + len(step.events),
     }
-    if step.records or step.checkpoint is not None:
-        changes["recovery_count"] = 0
+    if step.checkpoint is not None or any(record.kind == "result" for record in step.records):
+        changes["recovery_count"] = 0  # progress: crashes in a row end here (engine.md §10.3)
     if step.totals is not None:
         changes |= msgspec.structs.asdict(step.totals)
     if step.begin is not None:
@@ -314,15 +314,17 @@ def release_all(conn: Connection, owner: Owner) -> None:
 
 
 def end_directly(
-    conn: Connection, execution_id: str, end: End, event: EventDraft, *, now: datetime
+    conn: Connection, execution_id: str, end: End, event: EventDraft, now: datetime, unstarted: bool
 ) -> StoredEvent | None:
-    """End an execution that no actor runs, with its terminal event; None if it has ended.
+    """End an execution that no actor runs, with its terminal event; None if it was too late.
 
-    For executions that never ran, and those whose actor cannot be brought up to end them.
+    For those that never ran (`unstarted`), and those whose actor cannot be brought up to end them.
     """
+    status = executions.c.status
+    wanted = status == "pending" if unstarted else status.not_in(TERMINAL)
     last_seq = conn.scalar(
         update(executions)
-        .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
+        .where(executions.c.id == execution_id, wanted)
         .values(
             **msgspec.structs.asdict(end),
             completed_at=now,

@@ -1,0 +1,18 @@
+"""What an execution was at when its server went. Contract: engine.md §10.3."""
+
+import msgspec
+
+from pipelit.engine.graph import Plan, Snapshot
+from pipelit.engine.journal import RunState, parse_record
+from pipelit.store.queries.journal import Loaded
+
+
+def only_waits(loaded: Loaded) -> bool:
+    """Tell whether nothing was in flight but timed waits: taking it up again is no recovery."""
+    try:
+        state = RunState(Plan(msgspec.convert(loaded.snapshot, Snapshot)))
+        state.fold(parse_record(record) for record in loaded.records)
+    except (msgspec.ValidationError, LookupError):
+        # Such a journal is what recoveries are counted for.
+        return False
+    return bool(state.waiting) and state.ready.keys() == state.waiting.keys()
