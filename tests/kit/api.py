@@ -75,7 +75,7 @@ class Api:
         for node_id, (component_type, config) in nodes.items():
             node = {"node_id": node_id, "component_type": component_type, "config": config}
             await self.post(f"/workflows/{slug}/nodes/", node)
-        for edge in edges.split(", "):
+        for edge in filter(None, edges.split(", ")):
             await self.post(f"/workflows/{slug}/edges/", _edge(edge))
         return workflow
 

@@ -42,7 +42,7 @@ class ServerProcess:
         """Start the server, wait until it is ready, and end it at the end whatever happens."""
         with self.log.open("ab") as log:
             process = await trio.lowlevel.open_process(
-                self._command(), stdout=log, stderr=log, env=self._environment()
+                self.command(), stdout=log, stderr=log, env=self.environment()
             )
         try:
             await self._wait_ready(process)
@@ -57,8 +57,8 @@ class ServerProcess:
         """Start a server that cannot run; return its exit code and what it said on stderr."""
         with trio.fail_after(START_SECONDS):
             ended = await trio.run_process(
-                self._command(),
-                env=self._environment(),
+                self.command(),
+                env=self.environment(),
                 capture_stdout=True,
                 capture_stderr=True,
                 check=False,
@@ -78,11 +78,13 @@ class ServerProcess:
         """Return the end of what the server wrote."""
         return self.log.read_text(errors="replace")[-4000:]
 
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """Return what starts the server."""
         command = [sys.executable, "-m", "pipelit", "serve", "--port", str(self._port)]
         return [*command, "--data-dir", str(self.data)]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the server's environment."""
         kept = {name: value for name, value in os.environ.items() if "PIPELIT" not in name}
         return kept | self._environ
 
