@@ -7,8 +7,9 @@ waits, but not while the store works.
 The fixtures come with `tests/actors/conftest.py`; a conftest elsewhere needs the same lines.
 """
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from random import Random
@@ -24,7 +25,7 @@ from pipelit.actors.chats import ChatSession, Post
 from pipelit.actors.execution import ExecutionParts
 from pipelit.actors.hub import Board, Copy, Hub, Subscription
 from pipelit.actors.leases import Lease
-from pipelit.actors.manager import CancelExecution, Manager, Run, Start
+from pipelit.actors.manager import CancelExecution, Join, Manager, Run, Start
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
 from pipelit.actors.reconciler import Reconciler
@@ -71,6 +72,41 @@ class Reader:
 
     def __init__(self, user_id: int, *, is_admin: bool = False, acts_for: int | None = None):
         self.user_id, self.is_admin, self.acts_for = user_id, is_admin, acts_for
+
+
+class Gate:
+    """A component that waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.calls: list[NodeCall] = []
+        self.arrived = trio.Event()
+        self.open = trio.Event()
+
+    async def __call__(self, call: NodeCall) -> Outcome:
+        self.calls.append(call)
+        self.arrived.set()
+        await self.open.wait()
+        return Outcome(ports={"output": call.node.node_id})
+
+
+def wait_for(seconds: float) -> Component:
+    """Return a component that makes a timed wait."""
+
+    async def component(call: NodeCall) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        return Outcome(ports={"output": "waited"}, delay_seconds=seconds)
+
+    return component
+
+
+def leave_behind(url: URL, *, epoch: int = 1) -> None:
+    """Let it look as if the server of *epoch* had died instead of stopping in order."""
+    assert url.database is not None
+    with closing(sqlite3.connect(url.database)) as conn:
+        conn.execute(
+            "UPDATE executions SET owner = 'server', epoch = ? WHERE status = 'running'", [epoch]
+        )
+        conn.commit()
 
 
 class Tree:
@@ -163,8 +199,16 @@ class Tree:
     async def run(self, workflow_id: int = 1, **more: Any) -> str:
         """Start an execution and wait until it does not run any more."""
         execution_id = await self.pending(workflow_id, **more)
-        await self.manager.ask(Run(execution_id), timeout=100_000)
+        await self.run_stored(execution_id)
         return execution_id
+
+    async def run_stored(self, execution_id: str) -> None:
+        """Start a stored execution and wait until it does not run any more."""
+        await self.manager.ask(Run(execution_id), timeout=100_000)
+
+    async def ended(self, execution_id: str) -> None:
+        """Wait until an execution that runs, or is to be taken up, does not run any more."""
+        await self.manager.ask(Join(execution_id), timeout=100_000)
 
     async def post(
         self,
@@ -269,10 +313,11 @@ async def open_tree(
     size_limits: SizeLimits = SizeLimits(),  # noqa: B008 - frozen
     zombie_threshold: int = 0,
     hub_capacity: int = 50_000,
+    wall: Any = None,
 ) -> AsyncIterator[Tree]:
     """Run a server for the length of the block. *components*: {node_id: what it does}."""
     store = Store(url, hold=hold_of(clock))
-    board, faults, wall = Board(), PlantedFaults(), TrioClock(START)
+    board, faults, wall = Board(), PlantedFaults(), wall or TrioClock(START)
     owner = Owner("server", epoch)
     runner = NodeRunner(
         store=store,
