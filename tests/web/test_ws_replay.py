@@ -53,6 +53,25 @@ async def test_since_beyond_the_last_counts_as_the_last():
         assert await hear_numbers(client, 1) == [2]
 
 
+async def test_an_event_stored_while_an_empty_page_is_read_is_not_lost():
+    """It was held back as "the replay will read it", so the replay reads again."""
+
+    class LateFeed(FakeFeed):
+        late = 1
+
+        async def replay(self, principal, execution_id, after, limit):
+            page = await super().replay(principal, execution_id, after, limit)
+            if self.late:
+                self.late -= 1
+                self.record("e")
+            return page
+
+    feed = LateFeed()
+    async with connected(make_endpoint(feed)) as client:
+        assert (await subscribe(client, since=0))["last_seq"] == 0
+        assert await hear_numbers(client, 1) == [1]
+
+
 async def test_an_invisible_execution_looks_like_an_unknown_one():
     """Nothing is revealed."""
     feed = FakeFeed()

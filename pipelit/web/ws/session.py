@@ -80,6 +80,7 @@ class Session:
             while True:
                 # One page of one channel at a time bounds what a socket holds in memory.
                 async with self._page_turn:
+                    seen_before = channel.newest_seen
                     page = await self._feed.replay(
                         self._principal, execution_id, channel.cursor, PAGE_SIZE
                     )
@@ -88,7 +89,10 @@ class Session:
                     for event in page:
                         self._outbox.put_stored(event)
                         channel.cursor = event.seq or channel.cursor
-                    if not page or (len(page) < PAGE_SIZE and not channel.is_behind()):
+                    # What was delivered before the read began is stored, so the read has it; what
+                    # came during the read may be missing from it.
+                    is_complete = seen_before == channel.newest_seen or not channel.is_behind()
+                    if len(page) < PAGE_SIZE and is_complete:
                         # Between this decision and the end of the replay nothing is awaited.
                         channel.replay = None
                         return
