@@ -10,6 +10,7 @@ from pipelit.actors.hub import Publisher
 from pipelit.actors.runtime import (
     System,
 )
+from pipelit.actors.turns import Turns
 from pipelit.assembly.accounts import build_accounts
 from pipelit.assembly.base import Base
 from pipelit.assembly.engine import build_credentials
@@ -18,14 +19,27 @@ from pipelit.services.authenticator import Authenticator
 from pipelit.services.canvas import Canvas
 from pipelit.services.chats import ChatsService
 from pipelit.services.edges import EdgesService
+from pipelit.services.epics import EpicsService
 from pipelit.services.executions import ExecutionsService
 from pipelit.services.live import LiveFeed
 from pipelit.services.nodes import NodesService
+from pipelit.services.tasks import TasksService
 from pipelit.services.workflows import WorkflowsService
 from pipelit.store import Store
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
-from pipelit.web.routes import auth, chat, credentials, edges, executions, mfa, nodes, workflows
+from pipelit.web.routes import (
+    auth,
+    chat,
+    credentials,
+    edges,
+    epics,
+    executions,
+    mfa,
+    nodes,
+    tasks,
+    workflows,
+)
 from pipelit.web.routes import system as system_routes
 from pipelit.web.routes.executions import Stopping
 from pipelit.web.routes.system import HealthChecks, Readiness
@@ -40,6 +54,8 @@ API_ROUTES = (
     *credentials.ROUTES,
     *executions.ROUTES,
     *chat.ROUTES,
+    *epics.ROUTES,
+    *tasks.ROUTES,
 )
 
 MAX_STALL = 5.0
@@ -51,7 +67,8 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
     settings, store, world = base.settings, base.opened.store, base.world
     authenticator = Authenticator(store, world.clock, base.keys)
     feed = LiveFeed(base.board, store, authenticator)
-    canvas = Canvas(store, Publisher(system.ref(paths.HUB)).publish)
+    publish = Publisher(system.ref(paths.HUB)).publish
+    canvas, turns = Canvas(store, publish), Turns(store, publish)
     default_limit = settings.max_execution_seconds
     execution_service = ExecutionsService(
         store,
@@ -79,6 +96,8 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
             session=system.family(paths.CHATS).ref,
             default_limit=default_limit,
         ),
+        EpicsService(store, turns, world.clock, world.ids, executions=execution_service),
+        TasksService(store, turns, world.clock, world.ids),
         feed,
         Stopping(stopping),
         HealthChecks(

@@ -1,10 +1,12 @@
 """Executions: listed, shown, started by hand, cancelled. Contract: executions.md, beyond.md §1."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import trio
 
 from pipelit.actors.manager import CancelExecution, ManagerMessage, Start
 from pipelit.actors.runtime import ActorDied, ActorError, ActorRef, AskTimeout, MailboxFull
@@ -31,6 +33,7 @@ NOT_FOUND = "Execution not found."
 NO_MANUAL_TRIGGER = "No trigger configured for manual execution"
 TRIGGER_NOT_FOUND = "Manual trigger node not found"
 CANCEL_TIMEOUT = 40.0
+LINKED_PATIENCE = 5.0
 
 
 class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +241,22 @@ class ExecutionsService:
         for execution_id in active:
             await self._cancel(execution_id)
 
+    async def cancel_each(self, execution_ids: Collection[str]) -> None:
+        """Cancel those that exist and have not ended; wait a little until they have.
+
+        What they are cancelled for has been committed: once begun it is not taken back when the
+        caller goes, and one that is slow to stop is being stopped and keeps nobody waiting.
+        """
+
+        async def cancel(execution_id: str) -> None:
+            with suppress(Unavailable):
+                await self._cancel(execution_id)
+
+        with trio.move_on_after(LINKED_PATIENCE, shield=True):
+            async with trio.open_nursery() as nursery:
+                for execution_id in dict.fromkeys(execution_ids):
+                    nursery.start_soon(cancel, execution_id)
+
     async def run(
         self,
         principal: Principal,
@@ -264,7 +283,7 @@ class ExecutionsService:
             raise NotFound(WORKFLOW_NOT_FOUND)
         trigger = choose_trigger(target.triggers, trigger_node_id)
         if trigger is None:
-            raise NotFound(TRIGGER_NOT_FOUND if trigger_node_id else NO_MANUAL_TRIGGER)
+            raise NotFound(NO_MANUAL_TRIGGER if trigger_node_id is None else TRIGGER_NOT_FOUND)
         received = {"text": text, **({"payload": payload} if payload else {})}
         workflow = target.workflow
         new = queries.NewExecution(

@@ -166,6 +166,9 @@ LongText = Annotated[str, Field(max_length=MAX_LONG_TEXT)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,254}$")]
 """A workflow's slug. Reserved words are for the section's own validator."""
 
+Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=50)]
+"""Tags of a resource, kept as sent. Contract: README.md §8."""
+
 FreeObject = dict[str, Any]
 """Any JSON object, stored as sent."""
 

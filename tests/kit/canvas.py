@@ -94,7 +94,7 @@ class CanvasServer(msgspec.Struct, frozen=True, kw_only=True):
 @pytest.fixture
 async def canvas(store: Store) -> AsyncIterator[CanvasServer]:
     """A running server on a fresh store in which Ada and Bob exist."""
-    await store.write(_insert_people)
+    await store.write(insert_people)
     events: list[tuple[str, str, dict[str, Any]]] = []
     executions = Executions()
     shared = Canvas(store, lambda *event: events.append(event))
@@ -109,7 +109,8 @@ async def canvas(store: Store) -> AsyncIterator[CanvasServer]:
         yield CanvasServer(client=running.client, store=store, events=events, executions=executions)
 
 
-def _insert_people(conn: Connection) -> None:
+def insert_people(conn: Connection) -> None:
+    """Store Ada and Bob."""
     conn.execute(
         insert(schema.users),
         [

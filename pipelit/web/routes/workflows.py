@@ -21,6 +21,7 @@ from pipelit.web.models import (
     Name,
     RequestModel,
     Slug,
+    Tags,
     changes,
     problem,
 )
@@ -37,7 +38,6 @@ def _not_reserved(slug: str) -> str:
 
 
 FreeSlug = Annotated[Slug, AfterValidator(_not_reserved)]
-Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=50)]
 Seconds = Annotated[int, Integer(1, 86_400)]
 
 

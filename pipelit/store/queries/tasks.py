@@ -1,0 +1,133 @@
+"""Tasks of epics. Contract: tasks.md."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+
+from pipelit.store.queries.tags import has_any
+from pipelit.store.schema import tasks
+
+
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as stored. Money is micro-dollars."""
+
+    id: str
+    epic_id: str
+    title: str
+    description: str
+    tags: list[str]
+    created_by_node_id: str | None
+    status: str
+    priority: int
+    workflow_id: int | None
+    workflow_slug: str | None
+    execution_id: str | None
+    workflow_source: str
+    depends_on: list[str]
+    requirements: dict[str, Any] | None
+    estimated_tokens: int | None
+    actual_tokens: int
+    actual_micros: int
+    llm_calls: int
+    tool_invocations: int
+    duration_ms: int
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    result_summary: str | None
+    error_message: str | None
+    retry_count: int
+    max_retries: int
+    notes: list[Any]
+
+
+_COLUMNS = tuple(tasks.c[name] for name in TaskRow.__struct_fields__)
+_OLDEST_FIRST = (tasks.c.created_at, tasks.c.id)
+_NEWEST_FIRST = (tasks.c.created_at.desc(), tasks.c.id.desc())
+
+
+def find_task(conn: Connection, task_id: str) -> TaskRow | None:
+    """Return the task *task_id*."""
+    row = conn.execute(select(*_COLUMNS).where(tasks.c.id == task_id)).mappings().first()
+    return None if row is None else TaskRow(**row)
+
+
+def find_tasks(conn: Connection, ids: Collection[str]) -> Sequence[TaskRow]:
+    """Return those of *ids* that exist, oldest first."""
+    statement = select(*_COLUMNS).where(tasks.c.id.in_(ids)).order_by(*_OLDEST_FIRST)
+    return [TaskRow(**row) for row in conn.execute(statement).mappings()]
+
+
+def list_states(conn: Connection, epic_id: str) -> Sequence[Mapping[str, Any]]:
+    """Return what the rules know of each task of an epic, oldest first.
+
+    Contract of the keys: `pipelit.engine.tasks.TaskState`.
+    """
+    statement = select(
+        tasks.c.id,
+        tasks.c.status,
+        tasks.c.depends_on,
+        tasks.c.actual_tokens.label("tokens"),
+        tasks.c.actual_micros.label("micros"),
+    )
+    rows = conn.execute(statement.where(tasks.c.epic_id == epic_id).order_by(*_OLDEST_FIRST))
+    return [dict(row) for row in rows.mappings()]
+
+
+def list_tasks(
+    conn: Connection,
+    *,
+    epic_id: str | None,
+    status: str | None = None,
+    tags: Collection[str] = (),
+    limit: int,
+    offset: int,
+) -> tuple[Sequence[TaskRow], int]:
+    """Return a page of the tasks that match, newest first, and how many there are."""
+    wanted: list[ColumnElement[bool]] = []
+    if epic_id is not None:
+        wanted.append(tasks.c.epic_id == epic_id)
+    if status is not None:
+        wanted.append(tasks.c.status == status)
+    if tags:
+        wanted.append(has_any(conn, tasks.c.tags, tags))
+    total = conn.scalar(select(func.count()).select_from(tasks).where(*wanted)) or 0
+    page = select(*_COLUMNS).where(*wanted).order_by(*_NEWEST_FIRST).limit(limit).offset(offset)
+    return [TaskRow(**row) for row in conn.execute(page).mappings()], total
+
+
+def insert_task(conn: Connection, values: Mapping[str, Any]) -> None:
+    """Store a task."""
+    conn.execute(insert(tasks).values(**values))
+
+
+def update_tasks(conn: Connection, ids: Collection[str], values: Mapping[str, Any]) -> None:
+    """Change columns of tasks."""
+    conn.execute(update(tasks).where(tasks.c.id.in_(ids)).values(**values))
+
+
+def cancel_open_tasks(conn: Connection, epic_id: str, *, now: datetime) -> Sequence[TaskRow]:
+    """Cancel the tasks of an epic that are not finished.
+
+    Returns:
+        Those tasks as they were before, oldest first.
+    """
+    is_open = (tasks.c.epic_id == epic_id, tasks.c.status.in_(("pending", "blocked", "running")))
+    rows = conn.execute(select(*_COLUMNS).where(*is_open).order_by(*_OLDEST_FIRST)).mappings()
+    before = [TaskRow(**row) for row in rows]
+    conn.execute(update(tasks).where(*is_open).values(**cancelled(now)))
+    return before
+
+
+def cancelled(now: datetime) -> dict[str, Any]:
+    """Return what changes in a task that is cancelled."""
+    return {"status": "cancelled", "completed_at": now, "updated_at": now}
+
+
+def delete_tasks(conn: Connection, ids: Collection[str]) -> None:
+    """Delete tasks."""
+    conn.execute(delete(tasks).where(tasks.c.id.in_(ids)))
