@@ -87,6 +87,8 @@ class ChatSession(Actor[ChatMessage]):
 
     async def _post(self, post: Post) -> None:
         if len(self._queue) > MAX_WAITING:
+            await self._forget_cancelled()
+        if len(self._queue) > MAX_WAITING:
             self.refuse(post, Unavailable(ENQUEUE_FAILED))
             return
         try:
@@ -104,6 +106,15 @@ class ChatSession(Actor[ChatMessage]):
             self._queue.append(post.new.id)
             self._fresh.add(post.new.id)
             self._run_next()
+
+    async def _forget_cancelled(self) -> None:
+        """Make room: what was cancelled while it waited is still in the queue."""
+        kept = set(
+            await self._store.read(lambda conn: queries.session_queue(conn, self._thread_id))
+        )
+        head, *waiting = self._queue
+        self._queue = deque([head, *(one for one in waiting if one in kept)])
+        self._fresh &= set(self._queue)
 
     def _run_next(self) -> None:
         if self._queue and not self._running:
