@@ -31,9 +31,11 @@ from pipelit.actors.runtime import (
     System,
     open_system,
 )
+from pipelit.actors.schedule_keeper import ScheduleKeeper
+from pipelit.actors.schedules import Schedule
 from pipelit.actors.store_writer import StoreWriter, escalate_on_corruption
 from pipelit.assembly.base import Base, World, open_base
-from pipelit.assembly.engine import build_execution_parts
+from pipelit.assembly.engine import build_execution_parts, build_schedule_parts
 from pipelit.assembly.web import build_web
 from pipelit.clock import Clock, Ids
 from pipelit.errors import PipelitError
@@ -42,6 +44,7 @@ from pipelit.settings import Settings
 from pipelit.web.actor import WebServer, escalate_if_not_listening
 
 CHAT_IDLE = 900.0
+SCHEDULE_IDLE = 60.0
 MANAGER_MAILBOX = 20_000
 HUB_MAILBOX = 50_000
 
@@ -104,6 +107,7 @@ def build_root(base: Base) -> SupervisorSpec:
     """Describe the supervision tree: started top to bottom, stopped bottom to top."""
     settings, store, world = base.settings, base.opened.store, base.world
     parts = build_execution_parts(base)
+    schedule_parts = build_schedule_parts(base)
     grace = settings.shutdown_grace_seconds
     shared = not settings.database_url.startswith("sqlite")
     return SupervisorSpec(
@@ -147,6 +151,18 @@ def build_root(base: Base) -> SupervisorSpec:
                 idle_after=CHAT_IDLE,
                 mailbox=Mailbox(capacity=64),
                 detail=lambda thread_id: {"thread_id": thread_id},
+            ),
+            FamilySpec(
+                id="schedules",
+                kind="schedule",
+                start=lambda job_id: Schedule(job_id, schedule_parts),
+                idle_after=SCHEDULE_IDLE,
+                detail=lambda job_id: {"schedule_id": job_id},
+            ),
+            ChildSpec(
+                id="schedule_keeper",
+                kind="schedule_keeper",
+                start=lambda: ScheduleKeeper(store=store, owner=base.owner, clock=world.clock),
             ),
             ChildSpec(
                 id="reconciler",

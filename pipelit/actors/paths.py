@@ -5,6 +5,7 @@ HUB = "/hub"
 EXECUTIONS = "/executions"
 MANAGER = "/manager"
 CHATS = "/chats"
+SCHEDULES = "/schedules"
 
 
 def execution(execution_id: str) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 from pipelit.actors.execution import ExecutionParts
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
+from pipelit.actors.schedules import ScheduleParts
 from pipelit.assembly.base import Base
 from pipelit.engine.limits import SizeLimits
 from pipelit.llm.catalogue import list_models, test_provider
@@ -42,6 +43,17 @@ def build_execution_parts(base: Base) -> ExecutionParts:
         size_limits=SizeLimits(
             node_output=settings.max_node_output_bytes, state=settings.max_state_bytes
         ),
+    )
+
+
+def build_schedule_parts(base: Base) -> ScheduleParts:
+    """Build what scheduled jobs run with."""
+    return ScheduleParts(
+        store=base.opened.store,
+        owner=base.owner,
+        clock=base.world.clock,
+        ids=base.world.ids,
+        default_limit=lambda: base.settings.max_execution_seconds,
     )
 
 

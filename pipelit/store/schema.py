@@ -449,6 +449,14 @@ schedule_fires = Table(
     Column("nominal_time", UtcDateTime, primary_key=True),
     Column("execution_id", String(36)),
     _instant("fired_at"),
+    # What the run made of the job, recorded once; null until then.
+    Column("outcome", String(9)),
+    Index(
+        "ix_schedule_fires_open",
+        "schedule_id",
+        sqlite_where=text("outcome IS NULL"),
+        postgresql_where=text("outcome IS NULL"),
+    ),
 )
 
 # Conversations and memory

@@ -36,6 +36,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
     trigger: dict[str, Any]
     limit_seconds: int
     created_at: datetime
+    schedule_id: str | None = None
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):

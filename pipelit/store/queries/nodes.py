@@ -40,6 +40,15 @@ def list_nodes(conn: Connection, workflow_id: int) -> list[NodeRow]:
     return [_node(row, models) for row in rows.mappings()]
 
 
+def list_triggers(conn: Connection, workflow_id: int) -> list[NodeRow]:
+    """Return the trigger nodes of a workflow in row order."""
+    is_trigger = nodes.c.component_type.startswith("trigger_", autoescape=True)
+    rows = conn.execute(
+        select(*_COLUMNS).where(nodes.c.workflow_id == workflow_id, is_trigger).order_by(nodes.c.id)
+    )
+    return [_node(row, {}) for row in rows.mappings()]
+
+
 def find_node(conn: Connection, workflow_id: int, node_id: str) -> NodeRow | None:
     """Return one node of a workflow."""
     wanted = (nodes.c.workflow_id == workflow_id, nodes.c.node_id == node_id)
@@ -89,10 +98,10 @@ def delete_node(conn: Connection, row_id: int) -> None:
     conn.execute(delete(nodes).where(nodes.c.id == row_id))
 
 
-def delete_schedules(conn: Connection, workflow_id: int, node_id: str) -> None:
-    """Remove the schedules a node has; nothing fires any more."""
+def delete_schedules(conn: Connection, workflow_id: int, node_id: str) -> list[str]:
+    """Remove the schedules a node has; nothing fires any more. Returns their ids."""
     wanted = (schedules.c.workflow_id == workflow_id, schedules.c.trigger_node_id == node_id)
-    conn.execute(delete(schedules).where(*wanted))
+    return list(conn.scalars(delete(schedules).where(*wanted).returning(schedules.c.id)))
 
 
 def rename_schedules(conn: Connection, workflow_id: int, old: str, new: str) -> None:

@@ -739,6 +739,7 @@ def upgrade() -> None:
         sa.Column("nominal_time", sa.BigInteger(), nullable=False),
         sa.Column("execution_id", sa.String(length=36), nullable=True),
         sa.Column("fired_at", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.String(length=9), nullable=True),
         sa.ForeignKeyConstraint(
             ["schedule_id"],
             ["schedules.id"],
@@ -747,6 +748,15 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("schedule_id", "nominal_time", name=op.f("pk_schedule_fires")),
     )
+    with op.batch_alter_table("schedule_fires", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_schedule_fires_open",
+            ["schedule_id"],
+            unique=False,
+            sqlite_where=sa.text("outcome IS NULL"),
+            postgresql_where=sa.text("outcome IS NULL"),
+        )
+
     op.create_table(
         "tasks",
         sa.Column("id", sa.String(length=15), nullable=False),
