@@ -1,11 +1,14 @@
 """People and how they get in: the services of auth.md, users.md and beyond.md §7–8."""
 
 from pipelit.assembly.base import Base
+from pipelit.services.agents import AgentsService
 from pipelit.services.auth import AuthService
 from pipelit.services.mfa import MfaService
 from pipelit.services.passwords import Passwords
 from pipelit.services.permits import Permits
 from pipelit.services.sessions import Sessions
+from pipelit.services.user_keys import UserKeysService
+from pipelit.services.users import UsersService
 
 
 def build_accounts(base: Base) -> tuple[object, ...]:
@@ -32,4 +35,7 @@ def build_accounts(base: Base) -> tuple[object, ...]:
             permits=permits,
             sessions=sessions,
         ),
+        UsersService(store, world.clock, base.keys, passwords=passwords),
+        UserKeysService(store, world.clock, world.ids, base.keys),
+        AgentsService(store, base.keys),
     )

@@ -29,6 +29,7 @@ from pipelit.store import Store
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
 from pipelit.web.routes import (
+    agents,
     auth,
     chat,
     credentials,
@@ -38,6 +39,7 @@ from pipelit.web.routes import (
     mfa,
     nodes,
     tasks,
+    users,
     workflows,
 )
 from pipelit.web.routes import system as system_routes
@@ -48,6 +50,8 @@ from pipelit.web.ws.endpoint import SocketEndpoint
 API_ROUTES = (
     *auth.ROUTES,
     *mfa.ROUTES,
+    *users.ROUTES,
+    *agents.ROUTES,
     *workflows.ROUTES,
     *nodes.ROUTES,
     *edges.ROUTES,

@@ -34,29 +34,49 @@ def hash_key(key: str) -> str:
 
 
 class KeyEvents:
-    """Tells whoever relies on a key that it was revoked. In-process; nothing is stored.
+    """Tells whoever relies on a key that it was revoked or stands for more or less than before.
 
-    Whoever revokes keys in the store calls `revoke` right after the commit.
+    In-process; nothing is stored. Whoever changes keys or their users in the store calls `revoke`
+    or `change` right after the commit.
     """
 
     def __init__(self) -> None:
-        self._revocations = 0
+        self._announcements = 0
         # Weak: an event lives as long as somebody holds it.
         self._watched: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
+        self._followed: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
 
     @property
-    def revocations(self) -> int:
-        """How often keys were revoked. Unchanged around a read: what was read still holds."""
-        return self._revocations
+    def announcements(self) -> int:
+        """How often something was announced. Unchanged around a read: what was read still holds."""
+        return self._announcements
 
     def watch(self, key_id: int) -> trio.Event:
         """Return the event that is set when the key is revoked from now on. Keep it to keep it."""
         return self._watched.setdefault(key_id, trio.Event())
 
+    def follow(self, key_id: int) -> trio.Event:
+        """Return the event that is set when the key is revoked, or its user changes, from now on.
+
+        Keep it to keep it; after it was set, the next change is another event.
+        """
+        return self._followed.setdefault(key_id, trio.Event())
+
     def revoke(self, key_ids: Iterable[int]) -> None:
         """Announce that these keys are revoked, durably."""
-        self._revocations += 1
+        key_ids = tuple(key_ids)
+        self.change(key_ids)
         for key_id in key_ids:
-            event = self._watched.pop(key_id, None)
-            if event is not None:
-                event.set()
+            _set(self._watched, key_id)
+
+    def change(self, key_ids: Iterable[int]) -> None:
+        """Announce that the users of these keys have another role or creator, durably."""
+        self._announcements += 1
+        for key_id in key_ids:
+            _set(self._followed, key_id)
+
+
+def _set(events: WeakValueDictionary[int, trio.Event], key_id: int) -> None:
+    event = events.pop(key_id, None)
+    if event is not None:
+        event.set()

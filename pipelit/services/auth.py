@@ -139,7 +139,10 @@ class AuthService:
         if user.mfa_enabled:
             self._permits.give(user.id, user.password_hash or "", self._clock.now())
             return TokenResponse(key="", requires_mfa=True)
-        return TokenResponse(key=await self._sessions.open(user.id) or "")
+        key = await self._sessions.open(user.id)
+        if key is None:
+            raise Unauthenticated(WRONG)
+        return TokenResponse(key=key)
 
     async def get_me(self, principal: Principal) -> Me:
         """Describe the caller."""

@@ -1,7 +1,7 @@
 """Who presents this API key? Contract: README.md §2."""
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,22 +24,23 @@ _BETWEEN_NOTES = timedelta(minutes=1)
 
 
 class _Known:
-    """A key that was good when it was looked up. So it is until it is revoked or expires."""
+    """A key that was good when it was looked up. So it is until it changes or expires."""
 
-    __slots__ = ("expires_at", "principal", "revoked", "used_at")
+    __slots__ = ("changed", "expires_at", "principal", "used_at")
 
-    def __init__(self, row: keys.KeyRow, revoked: trio.Event) -> None:
-        self.principal = _build_principal(row)
+    def __init__(self, row: keys.KeyRow, changed: trio.Event) -> None:
+        self.principal = build_principal(row)
         self.expires_at = row.expires_at
         self.used_at = row.last_used_at
-        self.revoked = revoked
+        self.changed = changed
 
 
 class Authenticator:
     """Turns API keys into principals; remembers the keys used last.
 
     Args:
-        events: where revocations are announced; a revoked key is refused from then on.
+        events: where changes are announced; a revoked key is refused from then on, and another
+            role counts.
         capacity: keys remembered.
     """
 
@@ -89,6 +90,20 @@ class Authenticator:
                 yield ended
                 nursery.cancel_scope.cancel()
 
+    async def follow(self, principal: Principal, tell: Callable[[Principal], None]) -> None:
+        """Tell what the key of *principal* stands for now, and after each change; never return.
+
+        Of a key that ended nothing is told: that is `watch`'s.
+        """
+        find = partial(keys.find_key_by_id, key_id=principal.key_id)
+        while True:
+            changed = self._events.follow(principal.key_id)
+            # Read after following began: a change is in the row, or will be in the event.
+            row = await self._store.read(find)
+            if row is not None:
+                tell(build_principal(row))
+            await changed.wait()
+
     async def _tell_end(self, revoked: trio.Event, expires_at: datetime, ended: trio.Event) -> None:
         left = (expires_at - self._clock.now()).total_seconds()
         with trio.move_on_after(max(0.0, left)):
@@ -99,7 +114,7 @@ class Authenticator:
         known = self._known.get(key_hash)
         if known is None:
             return None
-        if known.revoked.is_set():
+        if known.changed.is_set():
             del self._known[key_hash]
             return None
         self._known.move_to_end(key_hash)
@@ -107,15 +122,15 @@ class Authenticator:
 
     async def _load(self, key_hash: str) -> _Known:
         while True:
-            before = self._events.revocations
+            before = self._events.announcements
             row = await self._store.read(partial(keys.find_key, key_hash=key_hash))
-            # A revocation since the snapshot was taken may be this key's: look again.
-            if self._events.revocations == before:
+            # A change since the snapshot was taken may be this key's: look again.
+            if self._events.announcements == before:
                 break
         if row is None:
             raise Unauthenticated(INVALID)
         self._check(row)
-        loaded = _Known(row, self._events.watch(row.id))
+        loaded = _Known(row, self._events.follow(row.id))
         known = self._known.setdefault(key_hash, loaded)
         if len(self._known) > self._capacity:
             self._known.popitem(last=False)
@@ -146,7 +161,8 @@ class Authenticator:
             return
 
 
-def _build_principal(row: keys.KeyRow) -> Principal:
+def build_principal(row: keys.KeyRow) -> Principal:
+    """Return who presents the key of this row."""
     is_agent = row.kind == "agent"
     return Principal(
         user_id=row.user_id,

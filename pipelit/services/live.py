@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from functools import partial
 
 import trio
+from sqlalchemy import Connection
 
 from pipelit.actors.hub import Board, Copy, Subscription, stored_copy
-from pipelit.services.authenticator import Authenticator
+from pipelit.services.authenticator import Authenticator, build_principal
 from pipelit.services.principal import Principal
 from pipelit.services.visibility import can_see_execution
 from pipelit.store import Store
 from pipelit.store.queries import executions as queries
+from pipelit.store.queries import keys
 
 
 class LiveReader:
@@ -55,30 +57,47 @@ class LiveFeed:
         self, principal: Principal, deliver: Callable[[Copy], None]
     ) -> AsyncIterator[LiveReader]:
         subscription = Subscription(principal, deliver)
+
+        def judge_as(current: Principal) -> None:
+            subscription.reader = current
+
         try:
-            async with self._authenticator.watch(principal) as ended:
+            async with (
+                self._authenticator.watch(principal) as ended,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(self._authenticator.follow, principal, judge_as)
                 yield LiveReader(self._board, subscription, ended)
+                nursery.cancel_scope.cancel()
         finally:
             self._board.leave(subscription)
 
     async def last_seq(self, principal: Principal, execution_id: str) -> int:
         """Return the highest stored number; 0 for none, unknown or invisible."""
-        row = await self._store.read(lambda conn: queries.find(conn, execution_id))
-        return row.last_seq if _sees(principal, row) and row is not None else 0
+        find = partial(_find_visible, principal=principal, execution_id=execution_id)
+        row = await self._store.read(find)
+        return 0 if row is None else row.last_seq
 
     async def replay(
         self, principal: Principal, execution_id: str, after: int, limit: int
     ) -> Sequence[Copy]:
         """Return stored events after a number; none of an unknown or invisible execution."""
 
-        def query(conn: Any) -> Sequence[queries.StoredEvent]:
-            row = queries.find(conn, execution_id)
-            if not _sees(principal, row):
+        def query(conn: Connection) -> Sequence[queries.StoredEvent]:
+            if _find_visible(conn, principal, execution_id) is None:
                 return ()
             return queries.events_after(conn, execution_id, after, limit=limit)
 
         return [stored_copy(execution_id, event) for event in await self._store.read(query)]
 
 
-def _sees(principal: Principal, row: queries.Execution | None) -> bool:
-    return row is not None and can_see_execution(principal, row.workflow_owner_id, row.user_id)
+def _find_visible(
+    conn: Connection, principal: Principal, execution_id: str
+) -> queries.Execution | None:
+    row = queries.find(conn, execution_id)
+    if row is None:
+        return None
+    # A socket may outlive the role it was opened with.
+    key = keys.find_key_by_id(conn, principal.key_id)
+    current = principal if key is None else build_principal(key)
+    return row if can_see_execution(current, row.workflow_owner_id, row.user_id) else None

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from pipelit.clock import Clock, Ids
 from pipelit.services.api_keys import KeyEvents, describe_key
 from pipelit.store import Store
-from pipelit.store.queries import keys
+from pipelit.store.queries import keys, users
 from pipelit.store.queries.keys import NewKey
 
 SESSION_KEY = "session"
@@ -33,7 +33,7 @@ class Sessions:
             provided: runs first, in the same transaction; if it says no, nothing is opened.
 
         Returns:
-            The key, or None because it was not provided.
+            The key, or None because it was not provided, or the user is disabled by now.
         """
         key = self._ids.token()
         new_key = describe_key(key, name=SESSION_KEY, created_at=self._clock.now())
@@ -50,8 +50,9 @@ class Sessions:
 def _open(
     conn: Connection, *, user_id: int, key: NewKey, provided: Callable[[Connection], bool]
 ) -> tuple[int, ...] | None:
-    """Insert the key; return the ids of those revoked for it, None if it was not provided."""
-    if not provided(conn):
+    """Insert the key; return the ids of those revoked for it, None if nothing was opened."""
+    user = users.find_user(conn, user_id)
+    if user is None or not user.is_active or not provided(conn):
         return None
     keys.insert_key(conn, user_id, key)
     return tuple(keys.revoke_oldest(conn, user_id, name=SESSION_KEY, keep=SESSIONS_KEPT))

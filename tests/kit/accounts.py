@@ -15,6 +15,7 @@ from pipelit.clock import Clock, Ids
 from pipelit.llm import catalogue
 from pipelit.llm.types import ProviderSpec
 from pipelit.net.http import HttpClient
+from pipelit.services.agents import AgentsService
 from pipelit.services.api_keys import KeyEvents, describe_key
 from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
@@ -24,12 +25,14 @@ from pipelit.services.mfa import MfaService
 from pipelit.services.passwords import Passwords
 from pipelit.services.permits import Permits
 from pipelit.services.sessions import Sessions
+from pipelit.services.user_keys import UserKeysService
+from pipelit.services.users import UsersService
 from pipelit.store import Store, schema
 from pipelit.store.queries import keys
 from pipelit.store.secrets import Secrets, new_key
 from pipelit.web.app import WebOptions, build_app
 from pipelit.web.call import Services
-from pipelit.web.routes import auth, credentials, mfa
+from pipelit.web.routes import agents, auth, credentials, mfa, users
 from pipelit.web.server import Address, serve
 from pipelit.web.ws.endpoint import SocketEndpoint
 
@@ -131,7 +134,7 @@ class AccountServer:
         await self.store.write(add)
         return self.with_key(username)
 
-    async def set_user(self, username: str, **values: Any) -> None:
+    async def set_user(self, username: str, /, **values: Any) -> None:
         users = schema.users
         statement = update(users).where(users.c.username == username).values(**values)
         await self.store.write(lambda conn: conn.execute(statement).rowcount)
@@ -155,7 +158,13 @@ async def account_server(
     authenticator = Authenticator(store, clock, events)
     stopping = trio.Event()
     app = build_app(
-        api_routes=(*auth.ROUTES, *mfa.ROUTES, *credentials.ROUTES),
+        api_routes=(
+            *auth.ROUTES,
+            *mfa.ROUTES,
+            *users.ROUTES,
+            *agents.ROUTES,
+            *credentials.ROUTES,
+        ),
         root_routes=(),
         services=Services(*_services(store, directory, providers, clock, events)),
         authenticate=authenticator.authenticate,
@@ -194,6 +203,9 @@ def _services(
             passwords=passwords,
         ),
         MfaService(store, clock, ids, secrets, permits=permits, sessions=sessions),
+        UsersService(store, clock, events, passwords=passwords),
+        UserKeysService(store, clock, ids, events),
+        AgentsService(store, events),
         CredentialsService(
             store,
             clock,

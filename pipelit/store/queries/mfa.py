@@ -86,7 +86,6 @@ def _unused(old: MfaRow, step: int) -> tuple[Any, ...]:
     is_later = users.c.totp_last_step.is_(None) | (users.c.totp_last_step < step)
     return (
         users.c.id == old.id,
-        users.c.is_active.is_(True),
         users.c.mfa_enabled.is_(True),
         users.c.totp_secret == old.totp_secret,
         is_later,
