@@ -221,8 +221,8 @@ class Manager(Actor[ManagerMessage]):
     async def _take_up(self, execution_id: str, crashed: bool) -> None:
         """Adopt what another server left behind; who only waited did not crash it."""
         loaded = await self._parts.store.read(lambda conn: journal.load(conn, execution_id))
-        if loaded is not None and loaded.status == "running":
-            await self._adopt(execution_id, crashed and not only_waits(loaded))
+        waited = loaded is not None and only_waits(loaded)
+        await self._adopt(execution_id, crashed and not waited)
 
     async def _adopt(self, execution_id: str, crashed: bool) -> None:
         count = await self._parts.store.write(

@@ -25,7 +25,7 @@ from pipelit.actors.chats import ChatSession, Post
 from pipelit.actors.execution import ExecutionParts
 from pipelit.actors.hub import Board, Copy, Hub, Subscription
 from pipelit.actors.leases import Lease
-from pipelit.actors.manager import CancelExecution, Join, Manager, Run, Start
+from pipelit.actors.manager import CancelExecution, Manager, Run, Start
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
 from pipelit.actors.reconciler import Reconciler
@@ -207,8 +207,19 @@ class Tree:
         await self.manager.ask(Run(execution_id), timeout=100_000)
 
     async def ended(self, execution_id: str) -> None:
-        """Wait until an execution that runs, or is to be taken up, does not run any more."""
-        await self.manager.ask(Join(execution_id), timeout=100_000)
+        """Wait until an execution is terminal, without touching it."""
+        over = trio.Event()
+
+        def hear(copy: Copy) -> None:
+            if copy.type in {"execution_completed", "execution_failed", "execution_cancelled"}:
+                over.set()
+
+        subscription = Subscription(Reader(0, is_admin=True), hear)
+        self.board.subscribe(subscription, f"execution:{execution_id}")
+        if await self.status(execution_id) not in queries.TERMINAL:
+            await over.wait()
+        self.board.leave(subscription)
+        await self.gone(execution_id)
 
     async def post(
         self,
