@@ -65,8 +65,13 @@ class Turns:
 
 def event_data(view: msgspec.Struct) -> dict[str, Any]:
     """Return a view as the data of an event, the same JSON that REST answers."""
-    values: dict[str, Any] = msgspec.to_builtins(view, builtin_types=(datetime,))
-    return {
-        name: format_instant(value) if isinstance(value, datetime) else value
-        for name, value in values.items()
-    }
+    data: dict[str, Any] = _shown(msgspec.to_builtins(view, builtin_types=(datetime,)))
+    return data
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
