@@ -40,6 +40,13 @@ class Conflict(Refusal):
     """It exists already, or its state does not allow this (409)."""
 
 
+class TooLarge(Refusal):
+    """It is bigger than the product takes (413)."""
+
+    def __init__(self, detail: str = "Request body too large.") -> None:
+        super().__init__(detail)
+
+
 class Invalid(Refusal):
     """The request breaks schema or graph rules (422).
 
@@ -57,6 +64,10 @@ class TooMany(Refusal):
     def __init__(self, detail: str, *, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = max(1, retry_after)
+
+
+class ServerFault(Refusal):
+    """The server cannot do its part, and the contract says in which words (500)."""
 
 
 class BadGateway(Refusal):

@@ -14,10 +14,10 @@ from pipelit.actors.turns import Turns
 from pipelit.assembly.accounts import build_accounts
 from pipelit.assembly.base import Base
 from pipelit.assembly.engine import build_credentials
+from pipelit.assembly.starts import build_entrances, build_starter
 from pipelit.net.broker import ping_broker
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.canvas import Canvas
-from pipelit.services.chats import ChatsService
 from pipelit.services.edges import EdgesService
 from pipelit.services.epics import EpicsService
 from pipelit.services.executions import ExecutionsService
@@ -74,13 +74,8 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
     publish = Publisher(system.ref(paths.HUB)).publish
     canvas, turns = Canvas(store, publish), Turns(store, publish)
     default_limit = settings.max_execution_seconds
-    execution_service = ExecutionsService(
-        store,
-        world.clock,
-        world.ids,
-        manager=system.ref(paths.MANAGER),
-        default_limit=default_limit,
-    )
+    starter = build_starter(base, system)
+    execution_service = ExecutionsService(store, starter, manager=system.ref(paths.MANAGER))
     services = Services(
         *build_accounts(base),
         build_credentials(base),
@@ -93,13 +88,7 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         NodesService(canvas, world.clock, world.ids),
         EdgesService(canvas),
         execution_service,
-        ChatsService(
-            store,
-            world.clock,
-            world.ids,
-            session=system.family(paths.CHATS).ref,
-            default_limit=default_limit,
-        ),
+        *build_entrances(base, system, starter),
         EpicsService(store, turns, world.clock, world.ids, executions=execution_service),
         TasksService(store, turns, world.clock, world.ids),
         feed,

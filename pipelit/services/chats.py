@@ -8,7 +8,7 @@ import msgspec
 
 from pipelit.actors.chats import Post
 from pipelit.actors.runtime import ActorDied, ActorRef, AskTimeout, MailboxFull
-from pipelit.clock import Clock, Ids, format_instant
+from pipelit.clock import Ids, format_instant
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.trigger import chat_trigger
 from pipelit.errors import BadRequest, Conflict, NotFound, Unavailable
@@ -18,8 +18,10 @@ from pipelit.services.starts import (
     ENQUEUE_FAILED,
     INACTIVE,
     KEY_REUSED,
+    Fired,
     RepeatableRequest,
     Started,
+    Starter,
     choose_trigger,
     find_target,
     idempotency,
@@ -55,17 +57,15 @@ class ChatsService:
     def __init__(
         self,
         store: Store,
-        clock: Clock,
+        starter: Starter,
         ids: Ids,
         *,
         session: Callable[[str], ActorRef[Any]],
-        default_limit: int,
     ) -> None:
         self._store = store
-        self._clock = clock
+        self._starter = starter
         self._ids = ids
         self._session = session
-        self._default_limit = default_limit
 
     async def post(
         self,
@@ -84,8 +84,9 @@ class ChatsService:
             Conflict: the Idempotency-Key belongs to another request.
             Unavailable: the session's queue is full, or the server stops.
         """
+        now = self._starter.now()
         target = await self._store.read(
-            lambda conn: find_target(conn, principal, slug, "trigger_chat", request)
+            lambda conn: find_target(conn, principal, slug, "trigger_chat", request, now=now)
         )
         if target.replay is not None:
             return target.replay
@@ -94,24 +95,24 @@ class ChatsService:
             raise NotFound(NO_TRIGGER)
         if not target.workflow.is_active:
             raise BadRequest(INACTIVE)
-        workflow, now = target.workflow, self._clock.now()
-        thread_id = f"{principal.user_id}:{workflow.id}"
+        thread_id = f"{principal.user_id}:{target.workflow.id}"
         payload = {"text": text}
-        new = NewExecution(
-            id=self._ids.uuid(),
-            workflow_id=workflow.id,
-            trigger_node_id=trigger.node_id,
-            user_id=principal.user_id,
-            thread_id=thread_id,
-            serial=True,
-            source="chat",
-            trigger_payload=payload,
-            trigger=chat_trigger(payload, user_id=principal.user_id, user_name=principal.username),
-            limit_seconds=workflow.max_execution_seconds or self._default_limit,
-            created_at=now,
+        new = self._starter.describe(
+            Fired(
+                workflow=target.workflow,
+                trigger_node=trigger,
+                user_id=principal.user_id,
+                source="chat",
+                payload=payload,
+                trigger=chat_trigger(
+                    payload, user_id=principal.user_id, user_name=principal.username
+                ),
+                thread_id=thread_id,
+                serial=True,
+            )
         )
-        body = {"execution_id": new.id, "status": "pending", "response": ""}
-        post = Post(new, self._transcript(new, text), idempotency(request, body))
+        answer = Started({"execution_id": new.id, "status": "pending", "response": ""})
+        post = Post(new, self._transcript(new, text), idempotency(request, answer))
         try:
             replay = await self._session(thread_id).ask(post, timeout=POST_TIMEOUT)
         except (MailboxFull, ActorDied, AskTimeout) as error:
@@ -120,7 +121,7 @@ class ChatsService:
             raise Conflict(KEY_REUSED) from error
         if replay is not None:
             return Started(replay.body, replay.status, replayed=True)
-        return Started(body)
+        return answer
 
     async def history(
         self, principal: Principal, slug: str, *, limit: int, before: datetime | None

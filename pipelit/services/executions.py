@@ -8,22 +8,20 @@ from typing import Any
 import msgspec
 import trio
 
-from pipelit.actors.manager import CancelExecution, ManagerMessage, Start
-from pipelit.actors.runtime import ActorDied, ActorError, ActorRef, AskTimeout, MailboxFull
-from pipelit.clock import Clock, Ids
+from pipelit.actors.manager import CancelExecution, ManagerMessage
+from pipelit.actors.runtime import ActorDied, ActorRef, AskTimeout, MailboxFull
 from pipelit.engine.outcome import micros_to_usd
 from pipelit.engine.trigger import manual_trigger
-from pipelit.errors import Conflict, NotFound, Unavailable
+from pipelit.errors import NotFound, Unavailable
 from pipelit.services.canvas import WORKFLOW_NOT_FOUND
 from pipelit.services.principal import Principal
 from pipelit.services.starts import (
-    ENQUEUE_FAILED,
-    KEY_REUSED,
+    Fired,
     RepeatableRequest,
     Started,
+    Starter,
     choose_trigger,
     find_target,
-    idempotency,
 )
 from pipelit.services.visibility import can_see_execution, owners_in_scope
 from pipelit.store import Store
@@ -112,19 +110,11 @@ class ExecutionsService:
     """What the contract's executions section lets people do."""
 
     def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        ids: Ids,
-        *,
-        manager: ActorRef[ManagerMessage],
-        default_limit: int,
+        self, store: Store, starter: Starter, *, manager: ActorRef[ManagerMessage]
     ) -> None:
         self._store = store
-        self._clock = clock
-        self._ids = ids
+        self._starter = starter
         self._manager = manager
-        self._default_limit = default_limit
 
     async def list_page(
         self,
@@ -274,8 +264,9 @@ class ExecutionsService:
             Conflict: the Idempotency-Key belongs to another request.
             Unavailable: the engine takes no work.
         """
+        now = self._starter.now()
         target = await self._store.read(
-            lambda conn: find_target(conn, principal, slug, "trigger_manual", request)
+            lambda conn: find_target(conn, principal, slug, "trigger_manual", request, now=now)
         )
         if target.replay is not None:
             return target.replay
@@ -285,45 +276,23 @@ class ExecutionsService:
         if trigger is None:
             raise NotFound(NO_MANUAL_TRIGGER if trigger_node_id is None else TRIGGER_NOT_FOUND)
         received = {"text": text, **({"payload": payload} if payload else {})}
-        workflow = target.workflow
-        new = queries.NewExecution(
-            id=self._ids.uuid(),
-            workflow_id=workflow.id,
-            trigger_node_id=trigger.node_id,
-            user_id=principal.user_id,
-            thread_id=self._ids.hex(32),
-            serial=False,
-            source="manual",
-            trigger_payload=received,
-            trigger=manual_trigger(
-                received,
-                workflow_slug=workflow.slug,
+        new = self._starter.describe(
+            Fired(
+                workflow=target.workflow,
+                trigger_node=trigger,
                 user_id=principal.user_id,
-                user_name=principal.username,
-            ),
-            limit_seconds=workflow.max_execution_seconds or self._default_limit,
-            created_at=self._clock.now(),
-        )
-        return await self._store_and_start(new, request)
-
-    async def _store_and_start(
-        self, new: queries.NewExecution, request: RepeatableRequest | None
-    ) -> Started:
-        if not self._manager.is_alive():
-            raise Unavailable(ENQUEUE_FAILED)
-        body = {"execution_id": new.id, "status": "pending"}
-        try:
-            replay = await self._store.write(
-                lambda conn: queries.create(conn, new, idempotency=idempotency(request, body)),
-                key=new.thread_id,
+                source="manual",
+                payload=received,
+                trigger=manual_trigger(
+                    received,
+                    workflow_slug=target.workflow.slug,
+                    user_id=principal.user_id,
+                    user_name=principal.username,
+                ),
             )
-        except queries.KeyReused as error:
-            raise Conflict(KEY_REUSED) from error
-        if replay is not None:
-            return Started(replay.body, replay.status, replayed=True)
-        with suppress(ActorError):  # stored is accepted: the reconciler's next round starts it
-            self._manager.tell(Start((new.id,)))
-        return Started(body)
+        )
+        body = {"execution_id": new.id, "status": "pending"}
+        return await self._starter.start(new, Started(body), request)
 
     async def _cancel(self, execution_id: str) -> None:
         try:

@@ -4,11 +4,21 @@ How a running execution writes is in `journal`. Contract: executions.md, README.
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+)
 
 from pipelit.store.queries import threads
 from pipelit.store.schema import (
@@ -20,6 +30,8 @@ from pipelit.store.schema import (
 )
 
 TERMINAL = ("completed", "failed", "cancelled")
+KEY_LIFE = timedelta(hours=24)
+"""How long an Idempotency-Key counts after its first use."""
 
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,15 +152,7 @@ def create(
         replay = _find_replay(conn, new, idempotency)
         if replay is not None:
             return replay
-        conn.execute(
-            insert(idempotency_keys).values(
-                user_id=new.user_id,
-                workflow_id=new.workflow_id,
-                execution_id=new.id,
-                created_at=new.created_at,
-                **msgspec.structs.asdict(idempotency),
-            )
-        )
+        _store_key(conn, new, idempotency)
     conn.execute(
         insert(executions).values(
             **msgspec.structs.asdict(new),
@@ -165,7 +169,7 @@ def create(
 
 
 def _find_replay(conn: Connection, new: NewExecution, wanted: Idempotency) -> Replay | None:
-    row = find_key(conn, new.user_id, new.workflow_id, wanted.key)
+    row = find_key(conn, new.user_id, new.workflow_id, wanted.key, now=new.created_at)
     if row is None:
         return None
     if row.fingerprint != wanted.fingerprint:
@@ -173,25 +177,43 @@ def _find_replay(conn: Connection, new: NewExecution, wanted: Idempotency) -> Re
     return Replay(row.status, row.body)
 
 
-def find_key(conn: Connection, user_id: int, workflow_id: int, key: str) -> Idempotency | None:
-    """Return the request first made with an Idempotency-Key, if any."""
+def _store_key(conn: Connection, new: NewExecution, used: Idempotency) -> None:
+    expired = delete(idempotency_keys).where(*_is_key(new.user_id, new.workflow_id, used.key))
+    conn.execute(expired)
+    conn.execute(
+        insert(idempotency_keys).values(
+            user_id=new.user_id,
+            workflow_id=new.workflow_id,
+            execution_id=new.id,
+            created_at=new.created_at,
+            **msgspec.structs.asdict(used),
+        )
+    )
+
+
+def find_key(
+    conn: Connection, user_id: int, workflow_id: int, key: str, *, now: datetime
+) -> Idempotency | None:
+    """Return the request first made with an Idempotency-Key within the last 24 h, if any."""
+    columns = tuple(idempotency_keys.c[name] for name in Idempotency.__struct_fields__)
     row = (
         conn.execute(
-            select(
-                idempotency_keys.c.key,
-                idempotency_keys.c.fingerprint,
-                idempotency_keys.c.status,
-                idempotency_keys.c.body,
-            ).where(
-                idempotency_keys.c.user_id == user_id,
-                idempotency_keys.c.workflow_id == workflow_id,
-                idempotency_keys.c.key == key,
+            select(*columns).where(
+                *_is_key(user_id, workflow_id, key), idempotency_keys.c.created_at > now - KEY_LIFE
             )
         )
         .mappings()
         .one_or_none()
     )
     return None if row is None else Idempotency(**row)
+
+
+def _is_key(user_id: int, workflow_id: int, key: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        idempotency_keys.c.user_id == user_id,
+        idempotency_keys.c.workflow_id == workflow_id,
+        idempotency_keys.c.key == key,
+    )
 
 
 def find(conn: Connection, execution_id: str) -> Execution | None:
