@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import httpx2
 import trio
 from sqlalchemy import Connection, insert, update
+from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from pipelit.actors.hub import Board
 from pipelit.clock import Clock, Ids
@@ -115,11 +116,24 @@ class AccountServer:
     def with_key(self, key: str) -> Caller:
         return Caller(self.client, key)
 
+    @asynccontextmanager
+    async def socket(self, key: str) -> AsyncIterator[WebSocketConnection]:
+        """Open a WebSocket."""
+        url = str(self.client.base_url).replace("http:", "ws:").rstrip("/")
+        async with open_websocket_url(f"{url}/ws/?token={key}") as socket:
+            yield socket
+
     async def setup(self) -> Caller:
         """Make the first user, ada, over HTTP."""
         body = {"username": "ada", "password": "correct horse"}
         answer = await self.anyone.post("/auth/setup/", body)
         return self.with_key(answer.json()["key"])
+
+    async def log_in(self, username: str = "ada", password: str = "correct horse") -> str:
+        """Log in with a password; return the session key."""
+        body = {"username": username, "password": password}
+        key: str = (await self.anyone.post("/auth/token/", body)).json()["key"]
+        return key
 
     async def add_user(self, username: str, **values: Any) -> Caller:
         """Make a normal user with a key, whose text is the name."""
@@ -147,6 +161,18 @@ class AccountServer:
             lambda conn: list(conn.scalars(statement.returning(table.c.id)))
         )
         self._events.revoke(ids)
+
+
+async def end_of(socket: WebSocketConnection) -> tuple[int, str | None]:
+    """Wait a second for the server to close *socket*; return code and reason."""
+    with trio.fail_after(1):
+        try:
+            while True:
+                await socket.get_message()
+        except ConnectionClosed as closed:
+            # The client library leaves its socket to the garbage collector when the server closes.
+            await trio.aclose_forcefully(socket._stream)
+            return closed.reason.code, closed.reason.reason
 
 
 @asynccontextmanager
