@@ -7,11 +7,15 @@ share the server, so each works in a workflow of its own, named by `slug`.
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
 
 import httpx2
+import msgspec
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from pipelit.clock import Clock
 from pipelit.services.api_keys import describe_key
@@ -27,14 +31,24 @@ from tests.kit.server_process import ServerProcess, free_port
 class Site:
     """A running server and the keys of its users."""
 
-    url: str
+    server: ServerProcess
     ada: str
     olga: str
     otto: str
 
     @property
-    def socket_url(self) -> str:
-        return self.url.replace("http", "ws") + "/ws/"
+    def url(self) -> str:
+        return self.server.url
+
+    def add_key(self, username: str, key: str, expires_at: datetime) -> None:
+        """Give a user a key that expires, behind the server's back."""
+        with _writing(self.server) as connection:
+            users = schema.users
+            user_id = connection.scalar(select(users.c.id).where(users.c.username == username))
+            now = Clock().now()
+            new = describe_key(key, name="test", created_at=now)
+            new = msgspec.structs.replace(new, expires_at=expires_at)
+            insert_key(connection, cast("int", user_id), new)
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         body = {"username": "ada", "password": "correct horse battery"}
         answer = httpx2.post(f"{server.url}/api/v1/auth/setup/", json=body, trust_env=False)
         _add_people(server, "olga", "otto")
-        yield Site(server.url, answer.json()["key"], "olga-s-key", "otto-s-key")
+        yield Site(server, answer.json()["key"], "olga-s-key", "otto-s-key")
     finally:
         process.kill()
         process.wait()
@@ -73,12 +87,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def _add_people(server: ServerProcess, *names: str) -> None:
     """Add normal users behind the server's back: no route does yet."""
-    engine = open_engine(
-        parse_database_url(f"sqlite:///{server.data / 'db.sqlite3'}"), Purpose.MIGRATE
-    )
-    with engine.begin() as connection:
+    with _writing(server) as connection:
         for name in names:
             _add_user(connection, name)
+
+
+@contextmanager
+def _writing(server: ServerProcess) -> Iterator[Connection]:
+    url = parse_database_url(f"sqlite:///{server.data / 'db.sqlite3'}")
+    engine = open_engine(url, Purpose.MIGRATE)
+    with engine.begin() as connection:
+        yield connection
     engine.dispose()
 
 
