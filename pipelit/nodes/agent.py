@@ -116,7 +116,8 @@ class AgentRun:
     def _input(self) -> tuple[ChatMessage, ...]:
         if self._template:
             return (self._message("user", self._template),)
-        shared = tuple(map(parse_message, self._call.state["messages"]))
+        has_template = bool(self._call.node.extra.get("input_template"))  # rendered to nothing
+        shared = () if has_template else tuple(map(parse_message, self._call.state["messages"]))
         if any(message.role == "user" for message in shared):
             return shared
         payload = self._call.state["trigger"].get("payload")

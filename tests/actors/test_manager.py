@@ -40,7 +40,8 @@ async def test_executions_start_in_order_of_creation_as_slots_become_free(
         assert [await tree.status(e) for e in ids] == ["running"] * 2 + ["pending"] * 3
         await tree.ended(ids[-1])
 
-        assert begun == ids
+        assert set(begun[:2]) == set(ids[:2])
+        assert begun[2:] == ids[2:]
 
 
 async def test_one_that_waits_for_its_session_holds_back_no_other(
