@@ -5,8 +5,10 @@ machine disturbs it little; prints the best of N runs per line.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -70,10 +72,10 @@ async def tells(system: System) -> int:
     return TELLS
 
 
-async def asks(system: System) -> int:
+async def asks(system: System, timeout: float = 5.0) -> int:
     ref = system.start_child("/", spec("asks"))
     for _ in range(ASKS):
-        await ref.ask(Count())
+        await ref.ask(Count(), timeout)
     ref.stop()
     await ref.wait_stopped()
     return ASKS
@@ -135,6 +137,7 @@ BENCHES: dict[str, Callable[[System], Awaitable[int]]] = {
     "tell": tells,
     "  channel: send_nowait": channel_sends,
     "ask": asks,
+    "ask without deadline": partial(asks, timeout=math.inf),
     "  channel: there and back": channel_round_trips,
     "start, ask, stop an actor": start_and_ask,
     "  nursery: start a task": tasks,
