@@ -22,6 +22,7 @@ from pipelit.services.edges import EdgesService
 from pipelit.services.epics import EpicsService
 from pipelit.services.executions import ExecutionsService
 from pipelit.services.live import LiveFeed
+from pipelit.services.memory import MemoryService
 from pipelit.services.nodes import NodesService
 from pipelit.services.tasks import TasksService
 from pipelit.services.workflows import WorkflowsService
@@ -36,10 +37,12 @@ from pipelit.web.routes import (
     edges,
     epics,
     executions,
+    memory,
     mfa,
     nodes,
     tasks,
     users,
+    webhooks,
     workflows,
 )
 from pipelit.web.routes import system as system_routes
@@ -58,8 +61,10 @@ API_ROUTES = (
     *credentials.ROUTES,
     *executions.ROUTES,
     *chat.ROUTES,
+    *webhooks.ROUTES,
     *epics.ROUTES,
     *tasks.ROUTES,
+    *memory.ROUTES,
 )
 
 MAX_STALL = 5.0
@@ -90,6 +95,7 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         execution_service,
         *build_entrances(base, system, starter),
         EpicsService(store, turns, world.clock, world.ids, executions=execution_service),
+        MemoryService(store),
         TasksService(store, turns, world.clock, world.ids),
         feed,
         Stopping(stopping),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,9 +113,7 @@ def test_completing_all_in_order_blocks_nobody(states: list[TaskState]) -> None:
 
 @given(some_epic, st.sets(st.sampled_from([f"tk-{number}" for number in range(10)])))
 def test_the_deleted_are_forgotten_everywhere(states: list[TaskState], gone: set[str]) -> None:
-    """No id of theirs stays; who is blocked without reason goes on, who never waited for them
-    is not touched.
-    """
+    """No id of theirs stays; of those that waited for one, who is free now goes on."""
     left = forget(gone, states)
 
     staying = {state.id: state for state in states if state.id not in gone}
@@ -146,7 +145,7 @@ def test_counters_are_those_of_the_tasks(states: list[TaskState]) -> None:
 def test_only_the_finished_have_a_time_of_completion(statuses: list[str]) -> None:
     """Set on becoming finished, kept while it stays so, gone afterwards."""
     completed_at = None if statuses[0] not in FINISHED else THEN
-    for old, new in zip(statuses, statuses[1:], strict=False):
+    for old, new in pairwise(statuses):
         before = completed_at
         completed_at = completion_time(old, new, completed_at=before, now=NOW)
 

@@ -7,8 +7,6 @@ not; their keys are those of `tests.kit.web_server`.
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
-import httpx2
-import msgspec
 import pytest
 
 from pipelit.actors.turns import Turns
@@ -19,6 +17,7 @@ from pipelit.store import Store
 from pipelit.web.call import Services
 from pipelit.web.routes import epics, tasks
 from tests.kit.canvas import Ticking, insert_people
+from tests.kit.served import Served
 from tests.kit.web_server import serving
 
 
@@ -32,27 +31,12 @@ class LinkedExecutions:
         self.cancelled.extend(execution_ids)
 
 
-class WorkServer(msgspec.Struct, frozen=True, kw_only=True):
+class WorkServer(Served, frozen=True, kw_only=True):
     """The server under test, what it published and what it asked for."""
 
-    client: httpx2.AsyncClient
     store: Store
     events: list[tuple[str, str, dict[str, Any]]]
     executions: LinkedExecutions
-
-    async def call(
-        self, method: str, path: str, body: object = None, *, key: str = "bob-key"
-    ) -> httpx2.Response:
-        """Send one request below `/api/v1`."""
-        headers = {"Authorization": f"Bearer {key}"}
-        content = {} if body is None else {"json": body}
-        return await self.client.request(method, f"/api/v1{path}", headers=headers, **content)
-
-    async def get(self, path: str) -> Any:
-        """Return the body of a GET that must succeed."""
-        response = await self.call("GET", path)
-        assert response.status_code == 200, response.text
-        return response.json()
 
     async def epic(self, **fields: object) -> Any:
         """Create an epic and forget what was told."""
