@@ -17,6 +17,7 @@ from pipelit.actors.ledger import Ledger
 from pipelit.actors.step_rows import Stamp, StepRows
 from pipelit.clock import format_instant
 from pipelit.engine.definition import NodeDef
+from pipelit.engine.graph import Plan
 from pipelit.engine.journal import ROOT, RunState
 from pipelit.engine.messages import ChatMessage, parse_message
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
@@ -32,6 +33,7 @@ from pipelit.nodes.base import (
     NodeServices,
     RunEvent,
     RunIdentity,
+    WithConfig,
 )
 from pipelit.store import Store
 from pipelit.store.queries.journal import Loaded
@@ -116,10 +118,7 @@ class NodeRunner:
             ),
             view=view,
             predecessors=state.predecessors(node_id),
-            attached=Attached(
-                model=state.plan.model_of(node_id),
-                tools=tuple((n, {}) for n in state.plan.attached(node_id, "tool", "memory")),
-            ),
+            attached=_attached(state.plan, node_id),
             primary_ports={
                 n: primary_port(d.component_type) or "" for n, d in state.plan.nodes.items()
             },
@@ -160,6 +159,8 @@ class AttemptTask:
     _ended: float | None = None
     _idle: trio.CancelScope | None = None
     _idle_limit: float = float("inf")
+    _saves: int = 0
+    _kept: int = 0
 
     @property
     def node_id(self) -> str:
@@ -225,11 +226,7 @@ class AttemptTask:
         context = self._context()
         resolved = await self.runner.expressions.resolve(self.node, context)
         warnings = list(resolved.warnings)
-        tools = []
-        for tool, _ in self.attached.tools:
-            own = await self.runner.expressions.resolve(tool, context)
-            warnings.extend(own.warnings)
-            tools.append((tool, own.config))
+        attached = await self._resolve_attached(context, warnings)
         outcome = await component(
             NodeCall(
                 identity=self.identity,
@@ -240,7 +237,7 @@ class AttemptTask:
                 primary_ports=self.primary_ports,
                 remaining_seconds=self.remaining,
                 services=self.runner.services,
-                attached=Attached(model=self.attached.model, tools=tuple(tools)),
+                attached=attached,
                 run=self,
             )
         )
@@ -250,6 +247,28 @@ class AttemptTask:
             outcome.report, warnings=(*warnings, *outcome.report.warnings)
         )
         return msgspec.structs.replace(outcome, report=report)
+
+    async def _resolve_attached(
+        self, context: Mapping[str, Any], warnings: list[dict[str, Any]]
+    ) -> Attached:
+        """Resolve the configs of the attached nodes; what could not be adds to *warnings*."""
+
+        async def resolve(nodes: Sequence[WithConfig]) -> tuple[WithConfig, ...]:
+            found = []
+            for node, _ in nodes:
+                own = await self.runner.expressions.resolve(node, context)
+                warnings.extend(own.warnings)
+                found.append((node, own.config))
+            return tuple(found)
+
+        given = self.attached
+        parsers = await resolve([] if given.output_parser is None else [given.output_parser])
+        return Attached(
+            model=given.model,
+            tools=await resolve(given.tools),
+            skills=await resolve(given.skills),
+            output_parser=parsers[0] if parsers else None,
+        )
 
     def _context(self) -> dict[str, Any]:
         """Return the names a template sees (engine.md §20.4): a node hides all but `trigger`."""
@@ -298,9 +317,13 @@ class AttemptTask:
 
     async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
         """Commit progress with its events."""
-        self.checkpoint = progress
+        self._saves += 1
+        number = self._saves
         step = self.step_rows.progress(self.node_id, progress, events, stamp=self.stamp())
         await self.ledger.write(step)
+        # Kept is what is stored; those that wait for one commit wake in any order.
+        if number > self._kept:
+            self._kept, self.checkpoint = number, progress
 
     async def history(self) -> tuple[ChatMessage, ...]:
         """Return what the node remembers of its thread."""
@@ -315,6 +338,20 @@ def stopped_by(ending: Ending, report: Report = Report()) -> Failure:  # noqa: B
     """Return the failure of a node that the end of its execution stopped (engine.md §11.3)."""
     word = "cancelled" if ending.status == "cancelled" else "failed"
     return Failure(code="Cancelled", message=f"Execution {word}", retryable=False, report=report)
+
+
+def _attached(plan: Plan, node_id: str) -> Attached:
+    """Return what is attached to a node, with no config resolved yet."""
+
+    def find(*labels: str) -> tuple[WithConfig, ...]:
+        return tuple((node, {}) for node in plan.attached(node_id, *labels))
+
+    return Attached(
+        model=plan.model_of(node_id),
+        tools=find("tool", "memory"),
+        skills=find("skill"),
+        output_parser=next(iter(find("output_parser")), None),
+    )
 
 
 def _limits(node: NodeDef) -> Limits:

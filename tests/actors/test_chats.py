@@ -11,7 +11,8 @@ from pipelit.errors import Unavailable
 from pipelit.nodes.base import Component, NodeCall
 from pipelit.store import schema
 from pipelit.store.queries.executions import Idempotency, KeyReused, Replay
-from tests.kit.tree import Gate, Tree, add_people, open_tree
+from tests.kit.flows import Gate
+from tests.kit.tree import Tree, add_people, open_tree
 
 Components = dict[str, Component]
 

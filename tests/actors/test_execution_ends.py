@@ -8,7 +8,8 @@ from trio.testing import MockClock
 from pipelit.actors import paths
 from pipelit.engine.outcome import Outcome
 from pipelit.nodes.base import Component, NodeCall
-from tests.kit.tree import Gate, Tree, add_people, open_tree, wait_for
+from tests.kit.flows import Gate, wait_for
+from tests.kit.tree import Tree, add_people, open_tree
 
 Components = dict[str, Component]
 

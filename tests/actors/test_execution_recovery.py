@@ -10,7 +10,8 @@ from trio.testing import MockClock
 from pipelit.actors import paths
 from pipelit.engine.outcome import Outcome
 from pipelit.nodes.base import Component, NodeCall, NodeError
-from tests.kit.tree import Gate, Tree, add_people, leave_behind, open_tree, wait_for
+from tests.kit.flows import Gate, leave_behind, wait_for
+from tests.kit.tree import Tree, add_people, open_tree
 
 Components = dict[str, Component]
 

@@ -12,7 +12,8 @@ from pipelit.actors import paths
 from pipelit.actors.hub import Announcement, Audience, Copy, Publisher, Subscription
 from pipelit.nodes.base import Component
 from pipelit.store import schema
-from tests.kit.tree import ADA, BOB, Gate, Reader, Tree, add_people, open_tree
+from tests.kit.flows import ADA, BOB, Gate
+from tests.kit.tree import Reader, Tree, add_people, open_tree
 
 Components = dict[str, Component]
 EVE = 3

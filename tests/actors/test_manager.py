@@ -10,7 +10,8 @@ from pipelit.actors.manager import Start
 from pipelit.engine.outcome import Outcome
 from pipelit.errors import Unavailable
 from pipelit.nodes.base import Component, NodeCall
-from tests.kit.tree import Gate, Tree, add_people, open_tree
+from tests.kit.flows import Gate
+from tests.kit.tree import Tree, add_people, open_tree
 
 Components = dict[str, Component]
 

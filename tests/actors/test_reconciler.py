@@ -7,7 +7,8 @@ from trio.testing import MockClock
 
 from pipelit.nodes.base import Component
 from pipelit.store.errors import StorageUnavailable
-from tests.kit.tree import Gate, Tree, add_people, leave_behind, open_tree
+from tests.kit.flows import Gate, leave_behind
+from tests.kit.tree import Tree, add_people, open_tree
 
 Components = dict[str, Component]
 ROUND = 30.5

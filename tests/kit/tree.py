@@ -1,17 +1,15 @@
 """A server without its web: store, hub, manager, chats and reconciler on a mock clock.
 
-Components are the test's: `tree.does(node_id, component)`; a node nobody speaks for succeeds at
-once. Workflows are written as in `tests.engine.runs`: `"t > a"`. Time jumps whenever everything
-waits, but not while the store works.
+Components are the test's, by node id, in the fixture `components`; a node that is not there
+succeeds at once. Workflows are written as in `tests.engine.runs`: `"t > a"`. Time jumps whenever
+everything waits, but not while the store works.
 
 The fixtures come with `tests/actors/conftest.py`; a conftest elsewhere needs the same lines.
 """
 
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -41,30 +39,16 @@ from pipelit.actors.runtime import (
 from pipelit.actors.runtime.testing import PlantedFaults
 from pipelit.actors.store_writer import StoreWriter
 from pipelit.clock import Ids, TrioClock
-from pipelit.engine.definition import NodeDef
 from pipelit.engine.limits import SizeLimits
-from pipelit.engine.outcome import Outcome
 from pipelit.engine.trigger import chat_trigger
-from pipelit.nodes.base import Component, NodeCall, NodeServices
-from pipelit.nodes.templates import ResolvedConfig
+from pipelit.nodes.base import Component, NodeServices
 from pipelit.store import Store, schema
 from pipelit.store.queries import executions as queries
 from pipelit.store.queries.journal import Owner
 from pipelit.store.queries.threads import ThreadAppend
-from tests.engine.runs import edges_of, nodes_of
+from tests.kit.flows import ADA, BOB, START, Verbatim, dispatch, store_workflow
 from tests.kit.store import hold_of
 from tests.nodes.calls import services
-
-START = datetime(2026, 2, 3, 8, 15, tzinfo=UTC)
-ADA, BOB = 1, 2
-
-
-class Verbatim:
-    """Resolves nothing: a config is what it is."""
-
-    async def resolve(self, node: NodeDef, context: Any) -> ResolvedConfig:
-        await trio.lowlevel.checkpoint()
-        return ResolvedConfig(dict(node.config))
 
 
 class Reader:
@@ -72,41 +56,6 @@ class Reader:
 
     def __init__(self, user_id: int, *, is_admin: bool = False, acts_for: int | None = None):
         self.user_id, self.is_admin, self.acts_for = user_id, is_admin, acts_for
-
-
-class Gate:
-    """A component that waits until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.calls: list[NodeCall] = []
-        self.arrived = trio.Event()
-        self.open = trio.Event()
-
-    async def __call__(self, call: NodeCall) -> Outcome:
-        self.calls.append(call)
-        self.arrived.set()
-        await self.open.wait()
-        return Outcome(ports={"output": call.node.node_id})
-
-
-def wait_for(seconds: float) -> Component:
-    """Return a component that makes a timed wait."""
-
-    async def component(call: NodeCall) -> Outcome:
-        await trio.lowlevel.checkpoint()
-        return Outcome(ports={"output": "waited"}, delay_seconds=seconds)
-
-    return component
-
-
-def leave_behind(url: URL, *, epoch: int = 1) -> None:
-    """Let it look as if the server of *epoch* had died instead of stopping in order."""
-    assert url.database is not None
-    with closing(sqlite3.connect(url.database)) as conn:
-        conn.execute(
-            "UPDATE executions SET owner = 'server', epoch = ? WHERE status = 'running'", [epoch]
-        )
-        conn.commit()
 
 
 class Tree:
@@ -121,33 +70,7 @@ class Tree:
 
     async def workflow(self, *edges: str, slug: str = "flow", **config: dict[str, Any]) -> int:
         """Store a workflow of Ada's; `config` gives the `extra_config` of nodes."""
-        flow = edges_of(*edges)
-        nodes = nodes_of(flow)
-
-        def store(conn: Connection) -> int:
-            row = {"owner_id": ADA, "name": slug, "slug": slug}
-            times = {"created_at": START, "updated_at": START}
-            made = insert(schema.workflows).values(**row, **times).returning(schema.workflows.c.id)
-            workflow_id = conn.execute(made).scalar_one()
-            for node in nodes:
-                values = {
-                    "workflow_id": workflow_id,
-                    "node_id": node.node_id,
-                    "component_type": node.component_type,
-                    "config": {"extra_config": config.get(node.node_id, {})},
-                    "updated_at": START,
-                }
-                conn.execute(insert(schema.nodes).values(**values))
-            for edge in flow:
-                values = {
-                    name: getattr(edge, name)
-                    for name in ("source_node_id", "target_node_id", "edge_type", "edge_label")
-                }
-                values["condition_value"] = edge.condition_value
-                conn.execute(insert(schema.edges).values(workflow_id=workflow_id, **values))
-            return int(workflow_id)
-
-        return await self.store.write(store)
+        return await self.store.write(lambda conn: store_workflow(conn, edges, slug, config))
 
     async def forget_edges(self, source: str = "a") -> None:
         """Remove the edges that leave a node, as an editor does."""
@@ -331,7 +254,7 @@ async def open_tree(
         store=store,
         services=NodeServices(clock=wall, ids=Ids.seeded(epoch), http=services().http),
         expressions=Verbatim(),
-        component_of=lambda component_type: _dispatch(components, component_type),
+        component_of=lambda component_type: dispatch(components, component_type),
     )
     parts = ExecutionParts(
         store=store,
@@ -387,20 +310,6 @@ async def open_tree(
     ) as system:
         yield Tree(store, system, faults, board)
     store.close()
-
-
-def _dispatch(components: dict[str, Component], component_type: str) -> Component:
-    async def component(call: NodeCall) -> Outcome:
-        own = components.get(call.node.node_id) or components.get(component_type) or succeed
-        return await own(call)
-
-    return component
-
-
-async def succeed(call: NodeCall) -> Outcome:
-    """Succeed at once."""
-    await trio.lowlevel.checkpoint()
-    return Outcome(ports={"output": call.node.node_id})
 
 
 async def add_people(store: Store) -> None:
