@@ -88,14 +88,15 @@ def state_view(
 
     Args:
         execution: `execution_id`, `workflow_id`, `workflow_slug`.
-        user_context: what is known of the user.
+        user_context: what is known of the user from the start; nodes may only add to it.
     """
+    added = state.patch.get("user_context")
     return {
         **state.patch,
         **execution,
         "messages": [message.to_json() for message in state.messages],
         "trigger": state.trigger,
-        "user_context": user_context,
+        "user_context": {**(added if isinstance(added, dict) else {}), **user_context},
         "route": state.route_of(node_id),
         "node_outputs": dict(state.node_outputs),
         "node_results": {

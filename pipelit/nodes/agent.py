@@ -11,20 +11,13 @@ from typing import Any
 import msgspec
 
 from pipelit.clock import format_instant
-from pipelit.engine.context import count_tokens, trim
-from pipelit.engine.messages import (
-    ChatMessage,
-    MessageUsage,
-    ToolCall,
-    parse_message,
-    sanitise,
-)
-from pipelit.engine.outcome import Outcome, Report, Usage
-from pipelit.engine.wire import USAGE_MISSING
+from pipelit.engine.messages import ChatMessage, ToolCall, parse_message, sanitise
+from pipelit.engine.outcome import Outcome, Report, Usage, Warning_
 from pipelit.llm.types import InvalidToolCall, ModelResponse
 from pipelit.nodes.agent_model import Model, ModelParts, resolve_model
 from pipelit.nodes.agent_tools import Toolbox, ToolResult
 from pipelit.nodes.base import Component, NodeCall, NodeError, RunEvent, RunPort, ToolFactory
+from pipelit.nodes.model_call import Prompt, call_model
 
 DEFAULT_MAX_ITERATIONS = 50
 MAX_ITERATIONS = 200
@@ -125,18 +118,9 @@ class AgentRun:
         return (*shared, self._message("user", text))
 
     async def _ask_model(self) -> ModelResponse:
-        """Call the model once; whatever happens, the call is counted."""
+        """Call the model once."""
         progress = self._progress
-        system = self._model.system_messages(self._prompt, self._now())
-        conversation = (*progress.remembered, *progress.messages)
-        clean = tuple(m for m in map(sanitise, conversation) if m is not None)
-        if not self._toolbox.specs:
-            clean = tuple(m for m in clean if m.role != "tool" and not m.tool_calls)
-        room = self._model.prompt_budget
-        kept = trim(clean, room - sum(map(count_tokens, system))) if room > 0 else clean
-        request = self._model.request((*system, *kept), self._toolbox.specs)
         self._port.note(self._report())
-        usage: MessageUsage | None = None
         pieces = 0
 
         def on_text(text: str) -> None:
@@ -144,35 +128,21 @@ class AgentRun:
             self._port.delta(text, pieces)
             pieces += 1
 
-        try:
-            response = await self._model.provider.complete(
-                request, on_text=on_text, on_alive=self._port.alive
-            )
-            usage = response.usage
-        finally:
-            self._count(usage)
-        return response
+        return await call_model(
+            self._model,
+            Prompt(
+                system=self._model.system_messages(self._prompt, self._now()),
+                conversation=(*progress.remembered, *progress.messages),
+                tools=self._toolbox.specs,
+            ),
+            on_text=on_text,
+            on_alive=self._port.alive,
+            on_spent=self._count,
+        )
 
-    def _count(self, usage: MessageUsage | None) -> None:
-        spent = Usage(llm_calls=1)
-        if usage is None:
-            self._warn(USAGE_MISSING)
-        else:
-            spent = Usage(
-                llm_calls=1,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                total_tokens=usage.total_tokens,
-                cost_micros=self._cost(usage),
-            )
+    def _count(self, spent: Usage, warnings: tuple[Warning_, ...]) -> None:
         self._change(usage=self._progress.usage + spent, model_calls=self._progress.model_calls + 1)
-
-    def _cost(self, usage: MessageUsage) -> int:
-        if self._model.price is None:
-            message = f"No price known for model '{self._model.name}'."
-            self._warn({"code": "price_unknown", "message": message})
-            return 0
-        return self._model.price(usage.input_tokens, usage.output_tokens)
+        self._warn(*warnings)
 
     async def _accept_calls(self, response: ModelResponse) -> None:
         """Save an answer that calls tools, and announce them."""

@@ -109,11 +109,14 @@ class Toolbox:
         context = ToolContext(
             idempotency_key=f"{self._call.identity.idempotency_key}:{call.id}",
             clock=self._call.services.clock,
+            caller=self._call.identity,
         )
         with trio.move_on_after(tool.timeout):
             try:
                 text = await tool.run(arguments, context)
-            except (ToolError, NodeError) as error:
+            except ToolError as error:
+                return self._failed(call, str(error), began, told=error.told)
+            except NodeError as error:
                 return self._failed(call, str(error), began)
             except Exception as error:
                 # The model reads that the tool failed; the operator reads why.
@@ -125,7 +128,9 @@ class Toolbox:
         text = f"tool '{call.name}' timed out after {tool.timeout:g} seconds"
         return self._failed(call, text, began)
 
-    def _failed(self, call: ToolCall, message: str, began: float) -> ToolResult:
+    def _failed(
+        self, call: ToolCall, message: str, began: float, *, told: str | None = None
+    ) -> ToolResult:
         events = self._event(
             call,
             "failed",
@@ -133,7 +138,7 @@ class Toolbox:
             error_code="ToolError",
             duration_ms=_milliseconds(began) if began else 0,
         )
-        return ToolResult(call, shorten(f"Error: {message}"), events)
+        return ToolResult(call, shorten(f"Error: {message}" if told is None else told), events)
 
     def _event(self, call: ToolCall, status: str, **fields: Any) -> list[RunEvent]:
         tool = self._tools.get(call.name)

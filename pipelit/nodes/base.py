@@ -37,7 +37,32 @@ def config_error(message: str) -> NodeError:
 
 
 class ToolError(PipelitError):
-    """A tool call failed; the model reads `Error: ` and the message."""
+    """A tool call failed.
+
+    Args:
+        told: what the model reads, where the contract words it otherwise than `Error: ` and the
+            message.
+    """
+
+    def __init__(self, message: str, *, told: str | None = None) -> None:
+        super().__init__(message)
+        self.told = f"Error: {message}" if told is None else told
+
+
+class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which attempt of which activation this is."""
+
+    execution_id: str
+    workflow_id: int
+    workflow_slug: str
+    node_id: str
+    iteration: str
+    attempt: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """Stable across retries and recovery (engine.md §10.5)."""
+        return f"{self.execution_id}:{self.node_id}:{self.iteration}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +71,8 @@ class ToolContext:
 
     idempotency_key: str
     clock: Clock
+    caller: RunIdentity
+    """The agent that calls."""
 
 
 ToolFunction: TypeAlias = Callable[[dict[str, Any], ToolContext], Awaitable[str]]
@@ -98,12 +125,17 @@ class RunPort(Protocol):
         """Return the messages this node remembers of the thread."""
 
 
+WithConfig: TypeAlias = tuple[NodeDef, dict[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attached:
-    """The nodes attached to a node, in edge order; tools with their resolved config."""
+    """The nodes attached to a node, in edge order; all but the model with their resolved config."""
 
     model: NodeDef | None = None
-    tools: tuple[tuple[NodeDef, dict[str, Any]], ...] = ()
+    tools: tuple[WithConfig, ...] = ()
+    skills: tuple[WithConfig, ...] = ()
+    output_parser: WithConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,22 +146,6 @@ class NodeServices:
     ids: Ids
     http: HttpClient
     """HTTP for workflows: every address passes the egress policy (engine.md §32)."""
-
-
-class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which attempt of which activation this is."""
-
-    execution_id: str
-    workflow_id: int
-    workflow_slug: str
-    node_id: str
-    iteration: str
-    attempt: int
-
-    @property
-    def idempotency_key(self) -> str:
-        """Stable across retries and recovery (engine.md §10.5)."""
-        return f"{self.execution_id}:{self.node_id}:{self.iteration}"
 
 
 @dataclass(frozen=True, kw_only=True)

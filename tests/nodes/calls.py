@@ -10,6 +10,14 @@ from pipelit.net.http import HttpClient
 from pipelit.nodes.base import NodeCall, NodeServices, RunIdentity, ToolContext
 
 NOW = datetime(2026, 2, 16, 14, 30, tzinfo=UTC)
+IDENTITY = RunIdentity(
+    execution_id="e1",
+    workflow_id=1,
+    workflow_slug="w",
+    node_id="me",
+    iteration="0",
+    attempt=0,
+)
 
 
 class FixedClock(Clock):
@@ -46,14 +54,7 @@ def call(
     outputs = outputs or {}
     subject = node(system_prompt=system_prompt, **extra)
     return NodeCall(
-        identity=RunIdentity(
-            execution_id="e1",
-            workflow_id=1,
-            workflow_slug="w",
-            node_id="me",
-            iteration="0",
-            attempt=0,
-        ),
+        identity=IDENTITY,
         node=subject,
         config=dict(subject.config),
         state={
@@ -72,4 +73,4 @@ def call(
 
 
 def tool_context(key: str = "e1:agent:0:call_1") -> ToolContext:
-    return ToolContext(idempotency_key=key, clock=FixedClock())
+    return ToolContext(idempotency_key=key, clock=FixedClock(), caller=IDENTITY)

@@ -1,0 +1,84 @@
+"""One call of a model: the conversation made fit for it, the answer, and what it cost.
+
+Every AI node calls models through here. Contract: engine.md §21.4, §24, §25.1, §25.2.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from pipelit.engine.context import count_tokens, trim
+from pipelit.engine.messages import ChatMessage, MessageUsage, sanitise
+from pipelit.engine.outcome import Usage, Warning_
+from pipelit.engine.wire import USAGE_MISSING
+from pipelit.llm.types import ModelResponse, ToolSpec
+from pipelit.nodes.agent_model import Model
+
+OnSpent: TypeAlias = Callable[[Usage, tuple[Warning_, ...]], None]
+"""(what the call used, what was odd about it); called once for each call, however it ends."""
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is asked. The conversation may be as it was stored."""
+
+    system: tuple[ChatMessage, ...]
+    conversation: Sequence[ChatMessage]
+    tools: tuple[ToolSpec, ...] = ()
+
+
+async def call_model(
+    model: Model,
+    prompt: Prompt,
+    *,
+    on_spent: OnSpent,
+    on_alive: Callable[[], None],
+    on_text: Callable[[str], None] | None = None,
+) -> ModelResponse:
+    """Call *model* once and return its complete answer.
+
+    Args:
+        on_text: gets each piece of the answer as it comes; None for answers nobody watches.
+
+    Raises:
+        ProviderError: the provider refused, failed or broke off. The call is counted all the same.
+    """
+    request = model.request((*prompt.system, *_fit(model, prompt)), prompt.tools)
+    usage: MessageUsage | None = None
+    try:
+        response = await model.provider.complete(
+            request, on_text=on_text or _ignore, on_alive=on_alive
+        )
+        usage = response.usage
+    finally:
+        on_spent(*_spent(model, usage))
+    return response
+
+
+def _fit(model: Model, prompt: Prompt) -> tuple[ChatMessage, ...]:
+    """Return the conversation as it is sent: nothing a provider refuses, nothing too much."""
+    clean = tuple(m for m in map(sanitise, prompt.conversation) if m is not None)
+    if not prompt.tools:
+        clean = tuple(m for m in clean if m.role != "tool" and not m.tool_calls)
+    room = model.prompt_budget
+    return trim(clean, room - sum(map(count_tokens, prompt.system))) if room > 0 else clean
+
+
+def _spent(model: Model, usage: MessageUsage | None) -> tuple[Usage, tuple[Warning_, ...]]:
+    if usage is None:
+        return Usage(llm_calls=1), (USAGE_MISSING,)
+    spent = Usage(
+        llm_calls=1,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        total_tokens=usage.total_tokens,
+    )
+    if model.price is None:
+        message = f"No price known for model '{model.name}'."
+        return spent, ({"code": "price_unknown", "message": message},)
+    cost = model.price(usage.input_tokens, usage.output_tokens)
+    return msgspec.structs.replace(spent, cost_micros=cost), ()
+
+
+def _ignore(_text: str) -> None:
+    """Nobody watches this answer being written."""
