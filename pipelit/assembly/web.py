@@ -13,19 +13,17 @@ from pipelit.actors.runtime import (
 from pipelit.actors.turns import Turns
 from pipelit.assembly.accounts import build_accounts
 from pipelit.assembly.base import Base
+from pipelit.assembly.canvas import build_canvas
 from pipelit.assembly.engine import build_credentials
 from pipelit.assembly.starts import build_entrances, build_starter
 from pipelit.net.broker import ping_broker
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.canvas import Canvas
-from pipelit.services.edges import EdgesService
 from pipelit.services.epics import EpicsService
 from pipelit.services.executions import ExecutionsService
 from pipelit.services.live import LiveFeed
 from pipelit.services.memory import MemoryService
-from pipelit.services.nodes import NodesService
 from pipelit.services.tasks import TasksService
-from pipelit.services.workflows import WorkflowsService
 from pipelit.store import Store
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
@@ -39,7 +37,9 @@ from pipelit.web.routes import (
     executions,
     memory,
     mfa,
+    node_schedules,
     nodes,
+    schedules,
     tasks,
     users,
     webhooks,
@@ -57,6 +57,7 @@ API_ROUTES = (
     *agents.ROUTES,
     *workflows.ROUTES,
     *nodes.ROUTES,
+    *node_schedules.ROUTES,
     *edges.ROUTES,
     *credentials.ROUTES,
     *executions.ROUTES,
@@ -64,6 +65,7 @@ API_ROUTES = (
     *webhooks.ROUTES,
     *epics.ROUTES,
     *tasks.ROUTES,
+    *schedules.ROUTES,
     *memory.ROUTES,
 )
 
@@ -78,20 +80,12 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
     feed = LiveFeed(base.board, store, authenticator)
     publish = Publisher(system.ref(paths.HUB)).publish
     canvas, turns = Canvas(store, publish), Turns(store, publish)
-    default_limit = settings.max_execution_seconds
     starter = build_starter(base, system)
     execution_service = ExecutionsService(store, starter, manager=system.ref(paths.MANAGER))
     services = Services(
         *build_accounts(base),
         build_credentials(base),
-        WorkflowsService(
-            canvas,
-            world.clock,
-            executions=execution_service,
-            default_limit=lambda: default_limit,
-        ),
-        NodesService(canvas, world.clock, world.ids),
-        EdgesService(canvas),
+        *build_canvas(base, system, canvas, execution_service),
         execution_service,
         *build_entrances(base, system, starter),
         EpicsService(store, turns, world.clock, world.ids, executions=execution_service),

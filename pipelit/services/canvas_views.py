@@ -15,6 +15,28 @@ from pipelit.store.queries.nodes import NodeRow
 from pipelit.store.queries.workflows import WorkflowRow
 
 
+class NodeJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduled job of a `trigger_schedule` node. Contract: nodes.md "ScheduleJob"."""
+
+    id: str
+    status: str
+    run_count: int
+    error_count: int
+    current_repeat: int
+    current_retry: int
+    total_repeats: int
+    max_retries: int
+    timeout_seconds: int
+    interval_seconds: int | None
+    cron: str | None
+    timezone: str | None
+    catch_up: str
+    last_run_at: datetime | None
+    next_run_at: datetime | None
+    last_error: str
+    created_at: datetime
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A node as clients see it."""
 
@@ -31,7 +53,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     subworkflow_id: int | None
     code_block_id: int | None
     updated_at: datetime
-    schedule_job: dict[str, Any] | None = None
+    schedule_job: NodeJob | None = None
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,19 +68,22 @@ def check_references(
         raise BadRequest(NOT_AN_LLM)
 
 
-def apply_change(conn: Connection, workflow_id: int, old: NodeRow, new: NodeRow) -> list[EdgeDef]:
-    """Write *new* over *old*; return the edges that followed a new id."""
+def apply_change(
+    conn: Connection, workflow_id: int, old: NodeRow, new: NodeRow
+) -> tuple[list[EdgeDef], list[str]]:
+    """Write *new* over *old*; return the edges that followed a new id, and removed schedules."""
+    jobs: list[str] = []
     values = msgspec.structs.asdict(new)
     del values["id"]
     queries.update_node(conn, new.id, values)
     if new.component_type != old.component_type:
         _check_edges(conn, workflow_id, old)
         if old.component_type == "trigger_schedule":
-            queries.delete_schedules(conn, workflow_id, old.node_id)
+            jobs = queries.delete_schedules(conn, workflow_id, old.node_id)
     if new.node_id == old.node_id:
-        return []
+        return [], jobs
     queries.rename_schedules(conn, workflow_id, old.node_id, new.node_id)
-    return _rename_in_edges(conn, workflow_id, old.node_id, new.node_id)
+    return _rename_in_edges(conn, workflow_id, old.node_id, new.node_id), jobs
 
 
 def _check_edges(conn: Connection, workflow_id: int, node: NodeRow) -> None:

@@ -18,7 +18,7 @@ from pipelit.services.canvas import (
     get_readable,
     require_change,
 )
-from pipelit.services.canvas_views import Node, show_node
+from pipelit.services.canvas_views import Node
 from pipelit.services.node_rules import (
     apply_change,
     check_references,
@@ -27,6 +27,8 @@ from pipelit.services.node_rules import (
     merge_fields,
 )
 from pipelit.services.principal import Principal
+from pipelit.services.schedule_actors import ScheduleActors
+from pipelit.services.schedule_views import show_node_with_job, show_nodes
 from pipelit.store.queries import edges as edge_queries
 from pipelit.store.queries import nodes as queries
 from pipelit.store.queries.nodes import NodeRow
@@ -42,15 +44,27 @@ class _Changed(msgspec.Struct, frozen=True, kw_only=True):
     node: Node
     previous_id: str | None
     edges: Sequence[EdgeDef] = ()
+    jobs: Sequence[str] = ()
+    """Removed with the old type."""
+
+
+class _Deleted(msgspec.Struct, frozen=True):
+    """What went with a node."""
+
+    edges: Sequence[EdgeDef]
+    jobs: Sequence[str]
 
 
 class NodesService:
     """What the contract's nodes section lets people do."""
 
-    def __init__(self, canvas: Canvas, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, canvas: Canvas, clock: Clock, ids: Ids, *, schedules: ScheduleActors
+    ) -> None:
         self._canvas = canvas
         self._clock = clock
         self._ids = ids
+        self._schedules = schedules
 
     async def browse(self, principal: Principal, slug: str) -> list[Node]:
         """Return the nodes of a workflow in row order.
@@ -61,7 +75,7 @@ class NodesService:
 
         def load(conn: Connection) -> list[Node]:
             workflow = get_readable(conn, principal, slug)
-            return [show_node(row) for row in queries.list_nodes(conn, workflow.id)]
+            return show_nodes(conn, workflow.id, queries.list_nodes(conn, workflow.id))
 
         return await self._canvas.read(load)
 
@@ -73,7 +87,7 @@ class NodesService:
         """
 
         def load(conn: Connection) -> Node:
-            return show_node(_get(conn, get_readable(conn, principal, slug).id, node_id))
+            return _show(conn, get_readable(conn, principal, slug).id, node_id)
 
         return await self._canvas.read(load)
 
@@ -107,7 +121,7 @@ class NodesService:
                 raise Conflict(LIMIT_REACHED)
             queries.insert_node(conn, workflow.id, values)
             touch_workflow(conn, workflow.id)
-            return show_node(_get(conn, workflow.id, values["node_id"]))
+            return _show(conn, workflow.id, values["node_id"])
 
         def tell(node: Node) -> Iterator[CanvasEvent]:
             yield CanvasEvent(slug, "node_created", event_data(node))
@@ -135,21 +149,23 @@ class NodesService:
 
         def update(conn: Connection) -> _Changed:
             workflow = get_readable(conn, principal, slug)
-            old = _get(conn, workflow.id, node_id)
+            old = get_node(conn, workflow.id, node_id)
             require_change(principal, workflow)
             if not fields:
-                return _Changed(node=show_node(old), previous_id=None)
+                return _Changed(node=_show(conn, workflow.id, node_id), previous_id=None)
             check_references(conn, principal, fields, kept_config(old, fields))
             new = msgspec.structs.replace(old, **merge_fields(old, fields), updated_at=now)
-            edges = apply_change(conn, workflow.id, old, new)
+            edges, jobs = apply_change(conn, workflow.id, old, new)
             touch_workflow(conn, workflow.id)
-            node = show_node(_get(conn, workflow.id, new.node_id))
-            return _Changed(node=node, previous_id=old.node_id, edges=edges)
+            node = _show(conn, workflow.id, new.node_id)
+            return _Changed(node=node, previous_id=old.node_id, edges=edges, jobs=jobs)
+
+        def tell(changed: _Changed) -> Iterator[CanvasEvent]:
+            self._schedules.wake(changed.jobs)
+            yield from _tell_change(slug, changed)
 
         try:
-            changed = await self._canvas.write(
-                slug, update, lambda changed: _tell_change(slug, changed)
-            )
+            changed = await self._canvas.write(slug, update, tell)
         except queries.NodeIdTaken as error:
             raise Conflict(id_taken(fields.get("node_id", node_id))) from error
         return changed.node
@@ -162,21 +178,23 @@ class NodesService:
             Forbidden: the workflow is public, but somebody else's.
         """
 
-        def remove(conn: Connection) -> Sequence[EdgeDef]:
+        def remove(conn: Connection) -> _Deleted:
             workflow = get_readable(conn, principal, slug)
-            node = _get(conn, workflow.id, node_id)
+            node = get_node(conn, workflow.id, node_id)
             require_change(principal, workflow)
             edges = edge_queries.edges_of_node(conn, workflow.id, node_id)
             for edge in edges:
                 edge_queries.delete_edge(conn, edge.id)
+            jobs = []
             if node.component_type == "trigger_schedule":
-                queries.delete_schedules(conn, workflow.id, node_id)
+                jobs = queries.delete_schedules(conn, workflow.id, node_id)
             queries.delete_node(conn, node.id)
             touch_workflow(conn, workflow.id)
-            return edges
+            return _Deleted(edges, jobs)
 
-        def tell(edges: Sequence[EdgeDef]) -> Iterator[CanvasEvent]:
-            for edge in edges:
+        def tell(deleted: _Deleted) -> Iterator[CanvasEvent]:
+            self._schedules.wake(deleted.jobs)
+            for edge in deleted.edges:
                 yield CanvasEvent(slug, "edge_deleted", {"id": edge.id})
             yield CanvasEvent(slug, "node_deleted", {"node_id": node_id})
 
@@ -188,11 +206,20 @@ def id_taken(node_id: str) -> str:
     return f"Node with id '{node_id}' already exists."
 
 
-def _get(conn: Connection, workflow_id: int, node_id: str) -> NodeRow:
+def get_node(conn: Connection, workflow_id: int, node_id: str) -> NodeRow:
+    """Return one node.
+
+    Raises:
+        NotFound: the workflow has no such node.
+    """
     node = queries.find_node(conn, workflow_id, node_id)
     if node is None:
         raise NotFound(NODE_NOT_FOUND)
     return node
+
+
+def _show(conn: Connection, workflow_id: int, node_id: str) -> Node:
+    return show_node_with_job(conn, workflow_id, get_node(conn, workflow_id, node_id))
 
 
 def _tell_change(slug: str, changed: _Changed) -> Iterator[CanvasEvent]:

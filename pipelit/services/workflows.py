@@ -25,10 +25,11 @@ from pipelit.services.canvas import (
 from pipelit.services.canvas_views import (
     Workflow,
     WorkflowDetail,
-    show_node,
     show_workflow,
 )
 from pipelit.services.principal import Principal
+from pipelit.services.schedule_actors import ScheduleActors
+from pipelit.services.schedule_views import show_nodes
 from pipelit.store.queries import workflows as queries
 from pipelit.store.queries.credentials import list_credentials
 from pipelit.store.queries.edges import list_edges
@@ -62,6 +63,7 @@ class WorkflowsService:
         canvas: shared with the services of nodes and edges.
         clock: tells when something was changed.
         executions: ends the runs of a workflow that goes.
+        schedules: hears which jobs went with it.
         default_limit: returns the global execution limit in seconds; may be called in any thread.
     """
 
@@ -71,11 +73,13 @@ class WorkflowsService:
         clock: Clock,
         *,
         executions: ExecutionsPort,
+        schedules: ScheduleActors,
         default_limit: Callable[[], int],
     ) -> None:
         self._canvas = canvas
         self._clock = clock
         self._executions = executions
+        self._schedules = schedules
         self._default_limit = default_limit
 
     async def browse(
@@ -101,7 +105,7 @@ class WorkflowsService:
             row = get_readable(conn, principal, slug)
             return WorkflowDetail(
                 **msgspec.structs.asdict(self._show(row)),
-                nodes=[show_node(node) for node in list_nodes(conn, row.id)],
+                nodes=show_nodes(conn, row.id, list_nodes(conn, row.id)),
                 edges=list_edges(conn, row.id),
             )
 
@@ -208,17 +212,16 @@ class WorkflowsService:
             await self._executions.cancel_all_of(row.id)
         now = self._clock.now()
 
-        def bury(conn: Connection) -> list[WorkflowRow]:
+        def bury(conn: Connection) -> list[tuple[WorkflowRow, list[str]]]:
             alive = [row for row in rows if queries.find_workflow_by_id(conn, row.id)]
-            for row in alive:
-                queries.bury_workflow(conn, row.id, now=now)
-            return alive
+            return [(row, queries.bury_workflow(conn, row.id, now=now)) for row in alive]
 
-        def tell(buried: Sequence[WorkflowRow]) -> Iterator[CanvasEvent]:
-            for row in buried:
+        def tell(buried: Sequence[tuple[WorkflowRow, list[str]]]) -> Iterator[CanvasEvent]:
+            for row, jobs in buried:
+                self._schedules.wake(jobs)
                 yield CanvasEvent(row.slug, "workflow_deleted", {"id": row.id, "slug": row.slug})
 
-        for row in await self._canvas.write(turn, bury, tell):
+        for row, _ in await self._canvas.write(turn, bury, tell):
             # Whatever was started between the first cancellation and the commit.
             await self._executions.cancel_all_of(row.id)
 

@@ -4,7 +4,7 @@ Import the fixture where it is wanted: `from tests.kit.canvas import canvas`. Ad
 is not; their keys are those of `tests.kit.web_server`.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipelit.clock import Clock, Ids
 from pipelit.services.canvas import Canvas
 from pipelit.services.edges import EdgesService
 from pipelit.services.nodes import NodesService
+from pipelit.services.schedule_actors import ScheduleActors
 from pipelit.services.workflows import WorkflowsService
 from pipelit.store import Store, schema
 from pipelit.web.call import Services
@@ -45,6 +46,16 @@ class Executions:
 
     async def cancel_all_of(self, workflow_id: int) -> None:
         self.cancelled.append(workflow_id)
+
+
+class SilentJobs(ScheduleActors):
+    """Stands for the actors of scheduled jobs, of which there are none."""
+
+    def __init__(self) -> None:
+        self.woken: list[str] = []
+
+    def wake(self, job_ids: Iterable[str]) -> None:
+        self.woken.extend(job_ids)
 
 
 class CanvasServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +110,12 @@ async def canvas(store: Store) -> AsyncIterator[CanvasServer]:
     executions = Executions()
     shared = Canvas(store, lambda *event: events.append(event))
     clock = Ticking()
+    jobs = SilentJobs()
     services = Services(
-        WorkflowsService(shared, clock, executions=executions, default_limit=lambda: 900),
-        NodesService(shared, clock, Ids.seeded(2)),
+        WorkflowsService(
+            shared, clock, executions=executions, schedules=jobs, default_limit=lambda: 900
+        ),
+        NodesService(shared, clock, Ids.seeded(2), schedules=jobs),
         EdgesService(shared),
     )
     routes = [*workflows.ROUTES, *nodes.ROUTES, *edges.ROUTES]

@@ -116,12 +116,15 @@ def touch_workflow(conn: Connection, workflow_id: int) -> None:
     conn.execute(changed.values(version=workflows.c.version + 1))
 
 
-def bury_workflow(conn: Connection, workflow_id: int, *, now: datetime) -> None:
+def bury_workflow(conn: Connection, workflow_id: int, *, now: datetime) -> list[str]:
     """Mark a workflow deleted, drop its schedules and every reference to it.
+
+    Returns the ids of the schedules.
 
     Contract: workflows.md "DELETE".
     """
-    conn.execute(delete(schedules).where(schedules.c.workflow_id == workflow_id))
+    mine = schedules.c.workflow_id == workflow_id
+    dropped = list(conn.scalars(delete(schedules).where(mine).returning(schedules.c.id)))
     calling = select(nodes.c.workflow_id).where(nodes.c.subworkflow_id == workflow_id)
     stale = update(workflows).where(workflows.c.id.in_(calling))
     conn.execute(stale.values(version=workflows.c.version + 1))
@@ -134,6 +137,7 @@ def bury_workflow(conn: Connection, workflow_id: int, *, now: datetime) -> None:
         conn.execute(update(column.table).where(column == workflow_id).values({column.name: None}))
     buried = update(workflows).where(workflows.c.id == workflow_id)
     conn.execute(buried.values(deleted_at=now, is_default=False))
+    return dropped
 
 
 def _first(conn: Connection, condition: ColumnElement[bool]) -> WorkflowRow | None:
