@@ -5,6 +5,7 @@ from pipelit.actors.runtime import System
 from pipelit.assembly.base import Base
 from pipelit.services.chats import ChatsService
 from pipelit.services.starts import Starter
+from pipelit.services.webhooks import WebhooksService
 
 
 def build_starter(base: Base, system: System) -> Starter:
@@ -21,4 +22,7 @@ def build_starter(base: Base, system: System) -> Starter:
 def build_entrances(base: Base, system: System, starter: Starter) -> tuple[object, ...]:
     """Build the services people and machines start executions through."""
     store, ids = base.opened.store, base.world.ids
-    return (ChatsService(store, starter, ids, session=system.family(paths.CHATS).ref),)
+    return (
+        ChatsService(store, starter, ids, session=system.family(paths.CHATS).ref),
+        WebhooksService(store, starter),
+    )

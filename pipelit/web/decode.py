@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pipelit.errors import Invalid
 from pipelit.web.call import PathValues
 from pipelit.web.jsontext import may_hold_bad_values, parse_json
-from pipelit.web.models import MAX_INT64, MIN_INT64, IntegerText, field_names
+from pipelit.web.models import MAX_INT64, MIN_INT64, AnyJson, IntegerText, field_names
 from pipelit.web.problems import Where, explain, explain_values
 from pipelit.web.routing import ParameterKind, Route
 
@@ -109,6 +109,9 @@ def _decode_body(model: type[BaseModel] | None, json: Any, text: bytes, problems
     if json is None and not text:
         problems.append("body: field required")
         return None
+    if model is AnyJson:
+        problems += explain_values(json, "body")
+        return AnyJson(json)
     if not isinstance(json, dict):
         problems.append("body: must be an object")
         return None

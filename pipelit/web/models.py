@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    RootModel,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -58,6 +59,12 @@ class QueryModel(BaseModel):
         }
         names = {cls.model_fields[name].alias or name for name in optional}
         return {key: value for key, value in values.items() if value != "" or key not in names}
+
+
+class AnyJson(RootModel[Any]):
+    """A body that is any JSON value, an object or not."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class HeaderModel(BaseModel):
