@@ -50,12 +50,16 @@ class Slot:
         else:
             self._asker = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abandon)
-        if self._error is not None:
-            try:
-                raise self._error
-            finally:
-                self._error = None  # or traceback, frame and slot would hold each other
-        return self._value
+        # Taken out: the callee's last turn holds this slot until its next one, and a traceback
+        # would hold it for ever.
+        value, error = self._value, self._error
+        self._value = self._error = None
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error
 
     def _abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._asker = None

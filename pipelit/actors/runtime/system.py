@@ -168,7 +168,10 @@ class System:
         return 0.0 if self._loop is None else self._loop.lag(share)
 
     async def stop(self, reason: str = "shutdown") -> Exit:
-        """Stop the tree in order, bottom to top, and wait for it."""
+        """Stop the tree in order, bottom to top, and wait for it.
+
+        Not for an actor's turn, which would wait for its own end.
+        """
         self._root.request_stop(reason)
         return await self._root.wait_gone()
 
