@@ -19,11 +19,13 @@ from pipelit.assembly.starts import build_entrances, build_starter
 from pipelit.net.broker import ping_broker
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.canvas import Canvas
+from pipelit.services.directories import WorkspaceDirectories
 from pipelit.services.epics import EpicsService
 from pipelit.services.executions import ExecutionsService
 from pipelit.services.live import LiveFeed
 from pipelit.services.memory import MemoryService
 from pipelit.services.tasks import TasksService
+from pipelit.services.workspaces import WorkspacesService
 from pipelit.store import Store
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
@@ -44,6 +46,7 @@ from pipelit.web.routes import (
     users,
     webhooks,
     workflows,
+    workspaces,
 )
 from pipelit.web.routes import system as system_routes
 from pipelit.web.routes.executions import Stopping
@@ -67,6 +70,7 @@ API_ROUTES = (
     *tasks.ROUTES,
     *schedules.ROUTES,
     *memory.ROUTES,
+    *workspaces.ROUTES,
 )
 
 MAX_STALL = 5.0
@@ -90,6 +94,9 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         *build_entrances(base, system, starter),
         EpicsService(store, turns, world.clock, world.ids, executions=execution_service),
         MemoryService(store),
+        WorkspacesService(
+            store, world.clock, WorkspaceDirectories(settings.data_dir / "workspaces")
+        ),
         TasksService(store, turns, world.clock, world.ids),
         feed,
         Stopping(stopping),
