@@ -15,9 +15,14 @@ from pipelit.llm.types import ProviderSpec
 from pipelit.nodes.agent import AgentParts, agent_component
 from pipelit.nodes.agent_model import ModelParts
 from pipelit.nodes.base import Component, NodeServices
-from pipelit.nodes.registry import TOOLS, build_components, find_component
+from pipelit.nodes.categorizer import CategorizerParts, categorizer_component
+from pipelit.nodes.extractor import ExtractorParts, extractor_component
+from pipelit.nodes.identify_user import identify_user_component
+from pipelit.nodes.parsing import OutputParsing
+from pipelit.nodes.registry import build_components, build_tools, find_component
 from pipelit.nodes.rules import RuleJudge
 from pipelit.nodes.templates import Templates
+from pipelit.services.agent_memory import StoredMemory
 from pipelit.services.credentials import CredentialsService, NoProvider
 
 
@@ -75,9 +80,16 @@ def build_node_components(base: Base) -> dict[str, Component]:
         prices=base.prices,
         is_local=lambda spec: is_local(spec.base_url, base.resolver),
     )
+    memory = StoredMemory(base.opened.store, base.world.clock, base.world.ids)
+    parsing = OutputParsing(base.pool)
     return {
         **build_components(RuleJudge(base.pool, base.world.clock)),
-        "agent": agent_component(AgentParts(models=models, tools=TOOLS)),
+        "agent": agent_component(AgentParts(models=models, tools=build_tools(memory))),
+        "categorizer": categorizer_component(
+            CategorizerParts(models=models, parsing=parsing, memory=memory)
+        ),
+        "extractor": extractor_component(ExtractorParts(models=models, parsing=parsing)),
+        "identify_user": identify_user_component(memory),
     }
 
 

@@ -22,13 +22,15 @@ class Items(msgspec.Struct, frozen=True):
     warnings: tuple[Warning_, ...] = ()
 
 
-def find_items(call: NodeCall, *, otherwise: Any = None) -> Items:
+def find_items(call: NodeCall, *, field: str | None = None, otherwise: Any = None) -> Items:
     """Resolve `source_node` and `field` of a list node, leniently.
 
     Args:
+        field: what to read of the source, instead of the configured `field`.
         otherwise: the value used when no source is set and the predecessors give nothing.
     """
-    field = str(call.extra.get("field") or "")
+    if field is None:
+        field = str(call.extra.get("field") or "")
     source = call.extra.get("source_node")
     if source:
         return Items(as_list(read_output(call, str(source), field)))

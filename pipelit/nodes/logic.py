@@ -1,4 +1,4 @@
-"""Nodes that branch, join and select: `switch`, `merge`, `filter`.
+"""Nodes that branch, join and select: `switch`, `router`, `merge`, `filter`.
 
 Contract: node-types.md §10.1, §10.3, §10.4, §5.4.
 """
@@ -45,6 +45,12 @@ async def _first_true(rules: Iterable[Rule], state: dict[str, Any], judge: RuleJ
 def _fallback(extra: dict[str, Any]) -> str:
     default = to_text(extra.get("default_route"))
     return default or (FALLBACK_ROUTE if extra.get("enable_fallback") is True else "")
+
+
+async def router(call: NodeCall) -> Outcome:
+    """Turn a state value into a route, without asking any model."""
+    route = condition_route(call.extra, call.state)
+    return Outcome(ports={"route": route}, route=route)
 
 
 def condition_route(extra: dict[str, Any], state: dict[str, Any]) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
+from pipelit.nodes.aggregator import aggregator
 from pipelit.nodes.base import Component, ToolFactory, config_error
 from pipelit.nodes.http import http_request, http_request_tools
-from pipelit.nodes.logic import filter_items, merge, switch
+from pipelit.nodes.logic import filter_items, merge, router, switch
+from pipelit.nodes.memory import Memory, memory_read_tools, memory_write_tools
 from pipelit.nodes.reply import reply_chat
 from pipelit.nodes.rules import RuleJudge
 from pipelit.nodes.small_tools import (
@@ -22,12 +24,14 @@ def build_components(judge: RuleJudge) -> Mapping[str, Component]:
     """Return {component type: what a step of it runs}."""
     return MappingProxyType(
         {
+            "aggregator": aggregator,
             "calculator": calculator,
             "datetime": current_datetime,
             "filter": partial(filter_items, judge=judge),
             "http_request": http_request,
             "merge": merge,
             "reply_chat": reply_chat,
+            "router": router,
             "switch": partial(switch, judge=judge),
             "wait": wait,
         }
@@ -41,7 +45,18 @@ TOOLS: Mapping[str, ToolFactory] = MappingProxyType(
         "http_request": http_request_tools,
     }
 )
-"""{component type: makes the tools an attached node of it offers}."""
+"""{component type: makes the tools an attached node of it offers}, where nothing is needed."""
+
+
+def build_tools(memory: Memory) -> Mapping[str, ToolFactory]:
+    """Return {component type: makes the tools an attached node of it offers}."""
+    return MappingProxyType(
+        {
+            **TOOLS,
+            "memory_read": partial(memory_read_tools, memory=memory),
+            "memory_write": partial(memory_write_tools, memory=memory),
+        }
+    )
 
 
 def find_component(components: Mapping[str, Component], component_type: str) -> Component:

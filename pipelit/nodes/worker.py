@@ -85,6 +85,15 @@ class WorkerPool:
         """
         return bool(await self._run({"job": "search", "pattern": pattern, "subject": subject}))
 
+    async def find_all(self, pattern: str, subject: str) -> list[Any]:
+        """Return every match of *pattern* in *subject*: texts, or lists of texts for groups.
+
+        Raises:
+            WorkerError: as `search`; kind "memory" if there is too much to return.
+            WorkerUnavailable: no child can be started.
+        """
+        return list(await self._run({"job": "find_all", "pattern": pattern, "subject": subject}))
+
     async def aclose(self) -> None:
         """Kill the children. Jobs under way are their callers' to cancel; none may follow."""
         self._closed = True

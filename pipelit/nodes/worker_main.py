@@ -4,8 +4,8 @@ Reads one JSON job per line, writes one JSON reply per line, and may be killed a
 no secret and opens nothing. What it may use is limited before the first job is read.
 
 Jobs:    {"job": "render", "text", "context", "python_literals"}, {"job": "search", "pattern",
-         "subject"}
-Replies: {"value": str | bool} or {"error": kind, "message"}; kinds: "expression", "pattern",
+         "subject"}, {"job": "find_all", "pattern", "subject"}
+Replies: {"value": str | bool | list} or {"error": kind, "message"}; kinds: "expression", "pattern",
          "timeout".
 """
 
@@ -16,6 +16,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pipelit.engine.expressions import MAX_DIGITS, ExpressionFailed, Renderer
@@ -50,7 +51,8 @@ class _Jobs:
         self._renderers = {False: Renderer(), True: Renderer(python_literals=True)}
         self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "render": self._render,
-            "search": self._search,
+            "search": partial(self._match, _is_found),
+            "find_all": partial(self._match, re.Pattern.findall),
         }
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +65,9 @@ class _Jobs:
         except ExpressionFailed as error:
             return {"error": "expression", "message": str(error)[:2000]}
 
-    def _search(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _match(
+        self, ask: Callable[[re.Pattern[str], str], Any], job: dict[str, Any]
+    ) -> dict[str, Any]:
         try:
             pattern = re.compile(job["pattern"])
         except (re.error, RecursionError, OverflowError) as error:
@@ -71,11 +75,15 @@ class _Jobs:
         # Processor time, not wall time: a busy machine must not fail a harmless pattern.
         signal.setitimer(signal.ITIMER_VIRTUAL, SEARCH_SECONDS)
         try:
-            return {"value": pattern.search(job["subject"]) is not None}
+            return {"value": ask(pattern, job["subject"])}
         except _SearchTimeout:
             return {"error": "timeout", "message": ""}
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _is_found(pattern: re.Pattern[str], subject: str) -> bool:
+    return pattern.search(subject) is not None
 
 
 def _stop_search(_signal: int, _frame: object) -> None:
