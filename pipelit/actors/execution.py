@@ -332,7 +332,8 @@ class Execution(Actor[ExecutionMessage]):
         for node_id in state.ready:  # those that wait, or were cut off with an earlier server
             if node_id in state.started and node_id not in self._stopped:
                 number = state.attempts.get(node_id, 0)
-                attempt = Attempt(node_id=node_id, number=number, duration_ms=0)
+                spent = state.waiting[node_id].duration_ms if node_id in state.waiting else 0
+                attempt = Attempt(node_id=node_id, number=number, duration_ms=spent)
                 self._stopped[node_id] = (attempt, stopped_by(self._ending))
         changes = self._narrator.end(self._ending, self._stopped, elapsed_ms=self._elapsed_ms())
         await self._commit(changes)

@@ -13,17 +13,20 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
+import structlog
 import trio
 
 from pipelit.actors.runtime import Actor, ActorError, ActorRef, Message
 from pipelit.clock import Clock
-from pipelit.store import Store
+from pipelit.store import Store, StoreError
 from pipelit.store.queries.executions import StoredEvent, workflow_audience
 
 MAX_CANVAS_WAITING = 10_000
 MAX_RENAMED = 10_000
 
 _ENCODER = msgspec.json.Encoder()
+
+log = structlog.get_logger(__name__)
 
 
 class Audience(msgspec.Struct, frozen=True):
@@ -208,7 +211,12 @@ class Hub(Actor[HubMessage]):
                 self._canvas_arrived = trio.Event()
                 await self._canvas_arrived.wait()
             event = self._canvas.popleft()
-            owner_id, is_public = await self._rights(event)
+            try:
+                owner_id, is_public = await self._rights(event)
+            except StoreError as error:
+                # Nobody can be asked who may see it: the event is lost, like one too many.
+                log.warning("canvas event dropped", channel=event.channel, error=str(error))
+                continue
             self.ctx.post(CanvasReady(event, owner_id, is_public))
 
     async def _rights(self, event: Canvas) -> tuple[int | None, bool]:

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 from sqlalchemy import URL, update
 from trio.testing import MockClock
@@ -12,6 +13,7 @@ from pipelit.actors import paths
 from pipelit.actors.hub import Announcement, Audience, Copy, Publisher, Subscription
 from pipelit.nodes.base import Component
 from pipelit.store import schema
+from pipelit.store.errors import StorageUnavailable
 from tests.kit.flows import ADA, BOB, Gate
 from tests.kit.tree import Reader, Tree, add_people, open_tree
 
@@ -175,6 +177,29 @@ class TestCanvasEvents:
         await tree.settle()
 
         assert [copy.type for copy in heard] == ["epic_updated"]
+
+
+async def test_a_database_that_does_not_answer_costs_canvas_events_only(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub lives on: events of executions need no look-up."""
+    await tree.workflow("t > a")
+    heard = tree.listen("workflow:flow")
+
+    async def refuse(query, *, timeout=None):
+        raise StorageUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tree.store, "read", refuse)
+        for _ in range(10):
+            publisher(tree).publish("workflow:flow", "node_created", {"n": 1})
+        publisher(tree).announce(announcement())
+        await tree.settle()
+    publisher(tree).publish("workflow:flow", "node_created", {"n": 2})
+    await tree.settle()
+
+    assert [copy.type for copy in heard] == ["node_status", "node_created"]
+    assert tree.system.records(event="actor_crashed") == ()
 
 
 async def test_who_left_hears_nothing_more(tree: Tree) -> None:
