@@ -22,7 +22,7 @@ from pipelit.services.api_keys import describe_key
 from pipelit.store import schema
 from pipelit.store.database import Purpose, open_engine, parse_database_url
 from pipelit.store.queries.keys import insert_key
-from tests.kit.api import Api
+from tests.kit.api import Api, http_client
 from tests.kit.model_server import ModelServer, model_server
 from tests.kit.server_process import ServerProcess, free_port
 
@@ -111,7 +111,7 @@ def _add_user(connection: Connection, name: str) -> None:
 @pytest.fixture
 async def people(site: Site) -> AsyncIterator[People]:
     """The users, over one HTTP client."""
-    async with httpx2.AsyncClient(base_url=site.url, trust_env=False, verify=False) as http:
+    async with http_client(site.url) as http:
         yield People(
             ada=Api(http, site.ada),
             olga=Api(http, site.olga),

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 import trio
 
-from tests.kit.api import Api, node_events
+from tests.kit.api import Api, calling, node_events
 from tests.kit.model_server import ModelCall, model_server
 from tests.kit.server_process import ServerProcess, free_port
 
@@ -44,31 +44,29 @@ async def _cancel(api: Api, execution_id: str, call: ModelCall) -> tuple[float, 
 @pytest.mark.parametrize("begun", [False, True], ids=["unanswered", "half answered"])
 async def test_cancel_ends_a_hanging_model_call_within_300_ms(tmp_path: Path, begun: bool) -> None:
     """The provider sees the disconnect, and every row and event says what happened."""
-    async with model_server() as provider, httpx2.AsyncClient(trust_env=False) as http:
-        server = ServerProcess(tmp_path, free_port())
-        http.base_url = httpx2.URL(server.url)
-        async with server.run() as process:
-            api = await Api(http).setup()
-            await api.add_model(provider.url)
-            await api.build("thinking", NODES, EDGES)
-            execution_id = await api.chat("thinking", "Please hang.")
-            call = await provider.next_call()
-            if begun:
-                await call.begin()
-                text = {"index": 0, "delta": {"content": "Well"}, "finish_reason": None}
-                await call.send_events([{"choices": [text]}])
+    server = ServerProcess(tmp_path, free_port())
+    async with model_server() as provider, calling(server.url) as api, server.run() as process:
+        await api.setup()
+        await api.add_model(provider.url)
+        await api.build("thinking", NODES, EDGES)
+        execution_id = await api.chat("thinking", "Please hang.")
+        call = await provider.next_call()
+        if begun:
+            await call.begin()
+            text = {"index": 0, "delta": {"content": "Well"}, "finish_reason": None}
+            await call.send_events([{"choices": [text]}])
 
-            seconds, answer = await _cancel(api, execution_id, call)
+        seconds, answer = await _cancel(api, execution_id, call)
 
-            assert seconds <= PROMISE
-            assert (answer["status"], answer["llm_calls"]) == ("cancelled", 1)
-            await _check_records(api, execution_id, answer)
-            again = await api.post(f"/executions/{execution_id}/cancel/")
-            assert again == answer
-            assert provider.waiting_calls == 0
-            history = await api.get("/workflows/thinking/chat/history")
-            assert [m["role"] for m in history["messages"]] == ["user"]
-            assert await server.stop(process) == 0
+        assert seconds <= PROMISE
+        assert (answer["status"], answer["llm_calls"]) == ("cancelled", 1)
+        await _check_records(api, execution_id, answer)
+        again = await api.post(f"/executions/{execution_id}/cancel/")
+        assert again == answer
+        assert provider.waiting_calls == 0
+        history = await api.get("/workflows/thinking/chat/history")
+        assert [m["role"] for m in history["messages"]] == ["user"]
+        assert await server.stop(process) == 0
 
 
 async def _check_records(api: Api, execution_id: str, answer: Any) -> None:

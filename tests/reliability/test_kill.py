@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import trio
 
-from tests.kit.api import Api
+from tests.kit.api import Api, calling
 from tests.kit.server_process import ServerProcess, free_port
 from tests.reliability.outside import Outside, Question, outside
 from tests.reliability.workflows import NAP_SECONDS, build_all
@@ -101,25 +100,25 @@ async def wait_all(api: Api, started: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.timeout(180)
 async def test_20_killed_executions_complete_and_repeat_nothing(tmp_path: Path) -> None:
     """Right outputs, gapless events, each node once, committed answers and tool calls kept."""
-    async with outside(held_questions()) as world, httpx2.AsyncClient(trust_env=False) as http:
+    async with outside(held_questions()) as world:
         server = ServerProcess(tmp_path, free_port(), {"PIPELIT_EGRESS_ALLOW": world.web_address})
-        http.base_url = httpx2.URL(server.url)
-        async with server.run() as process:
-            api = await Api(http).setup()
-            await build_all(api, world)
-            started = await start_all(api, world)
-            statuses = Counter([(await api.show(e))["status"] for e in started.values()])
-            assert statuses == {"running": 17, "pending": 3}
-            process.kill()
-            await process.wait()
+        async with calling(server.url) as api:
+            async with server.run() as process:
+                await api.setup()
+                await build_all(api, world)
+                started = await start_all(api, world)
+                statuses = Counter([(await api.show(e))["status"] for e in started.values()])
+                assert statuses == {"running": 17, "pending": 3}
+                process.kill()
+                await process.wait()
 
-        async with server.run() as process:
-            await world.wait_held(2)
-            world.release()
-            details = await wait_all(api, started)
-            events = {run: await api.events(e) for run, e in started.items()}
-            history = await api.get("/workflows/talk/chat/history")
-            assert await server.stop(process) == 0
+            async with server.run() as process:
+                await world.wait_held(2)
+                world.release()
+                details = await wait_all(api, started)
+                events = {run: await api.events(e) for run, e in started.items()}
+                history = await api.get("/workflows/talk/chat/history")
+                assert await server.stop(process) == 0
 
     for run, plan in RUNS.items():
         check_run(run, plan, details[run], events[run])

@@ -1,8 +1,7 @@
 """Stopping in order, refusing to start, and `kill -9` under load."""
 
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import trio
 
 from pipelit.store.secrets import new_key
-from tests.kit.api import Api
+from tests.kit.api import Api, calling
 from tests.kit.player import live_socket
 from tests.kit.server_process import ServerProcess, free_port
 from tests.reliability.outside import outside
@@ -21,14 +20,8 @@ pytestmark = pytest.mark.slow
 
 FLOODED = 6
 """Chat sessions that are written to at once."""
-ENOUGH = 150
+ENOUGH = 80
 """Acknowledged messages after which the server is killed."""
-
-
-@asynccontextmanager
-async def calling(server: ServerProcess) -> AsyncIterator[Api]:
-    async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
-        yield Api(http)
 
 
 def select(server: ServerProcess, query: str) -> list[Any]:
@@ -53,7 +46,7 @@ async def test_sigterm_journals_what_finishes_and_releases_what_does_not(tmp_pat
             "PIPELIT_SHUTDOWN_GRACE_SECONDS": "2",
         }
         server = ServerProcess(tmp_path, free_port(), environ)
-        async with calling(server) as api:
+        async with calling(server.url) as api:
             async with server.run() as process:
                 await api.setup()
                 await build_all(api, world)
@@ -135,7 +128,7 @@ async def test_every_acknowledged_message_survives_kill_9_and_runs(tmp_path: Pat
                 if len(acknowledged) >= ENOUGH:
                     enough.set()
 
-    async with calling(server) as api:
+    async with calling(server.url) as api:
         async with server.run() as process, trio.open_nursery() as nursery:
             await api.setup()
             for number in range(FLOODED):
