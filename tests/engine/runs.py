@@ -6,7 +6,9 @@ node is follows from its name: `t…` a chat trigger, `s…` a switch, `h…` an
 """
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Protocol
 
 import msgspec
 
@@ -68,6 +70,66 @@ def nodes_of(edges: list[EdgeDef], *more: str) -> list[NodeDef]:
 def plan_of(*texts: str, trigger: str | None = "t") -> Plan:
     edges = edges_of(*texts)
     return Plan(build_snapshot(nodes_of(edges), edges, trigger))
+
+
+ROUTES = ("yes", "no", "default")
+
+
+def random_graph(random: Random, count: int) -> tuple[list[str], tuple[str, ...]]:
+    """Return the names of *count* nodes in topological order, and edges; not all are reached."""
+    kinds = random.choices(["n", "s", "h", "r"], weights=[12, 4, 2, 1], k=count)
+    names = [f"{kind}{number}" for number, kind in enumerate(kinds)]
+    edges = {f"t > {name}" for name in random.sample(names, min(count, random.randint(1, 3)))}
+    for place, name in enumerate(names):
+        for source in random.sample(names[:place], min(place, random.randint(0, 3))):
+            how = f"?{random.choice(ROUTES)}" if source[0] == "s" and name[0] != "h" else ""
+            edges.add(f"{source} {how}> {name}")
+    return names, tuple(random.sample(sorted(edges), len(edges)))
+
+
+class Told(Protocol):
+    """An event of a run, stored or not yet."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def data(self) -> dict[str, Any]: ...
+
+
+_MAY_FOLLOW = {
+    "pending": {""},
+    "running": {"pending", "again"},
+    "waiting": {"running"},
+    "again": {"running"},
+    "success": {"running", "waiting"},
+    "failed": {"running", "waiting"},
+    "skipped": {"", "pending", "again"},
+}
+_ENDED = {"success", "failed", "skipped"}
+
+
+def check_story(events: Sequence[Told], plan: Plan) -> None:
+    """Check the events of an ended run against engine.md §9.3: its nodes all ended, in order."""
+    assert events[0].type == "execution_started"
+    assert events[-1].type.startswith("execution_")
+    steps: dict[str, list[str]] = {}
+    for event in events[1:-1]:
+        assert event.type == "node_status"
+        data = event.data
+        mine = steps.setdefault(data["node_id"], [])
+        before = mine[-1] if mine else ""
+        status = "again" if data.get("will_retry") else data["status"]
+        assert before in _MAY_FOLLOW[status], (data["node_id"], before, status)
+        if status == "pending":
+            ended = {node for node, story in steps.items() if story and story[-1] in _ENDED}
+            sources = {edge.source_node_id for edge in plan.incoming[data["node_id"]]}
+            assert sources - {"t"} <= ended
+        mine.append(status)
+    for node in plan.snapshot.walked:
+        assert steps[node][-1] in _ENDED
+        attempts = sum(word in {"again", "success", "failed"} for word in steps[node])
+        assert steps[node].count("running") == attempts
 
 
 class Run:

@@ -12,10 +12,9 @@ from pipelit.engine.journal import RunState
 from pipelit.engine.outcome import Outcome, Usage
 from pipelit.engine.routing import has_error_edge, taken_targets
 from pipelit.engine.steps import Ending
-from tests.engine.runs import Run, plan_of
+from tests.engine.runs import ROUTES, Run, check_story, plan_of, random_graph
 
 MAX_NODES = 60
-ROUTES = ("yes", "no", "default")
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -33,16 +32,10 @@ class Case(msgspec.Struct, frozen=True):
 def cases(draw: st.DrawFn) -> Case:
     count = draw(st.integers(1, MAX_NODES))
     random = Random(draw(st.integers(0, 2**32)))
-    kinds = random.choices(["n", "s", "h", "r"], weights=[12, 4, 2, 1], k=count)
-    names = [f"{kind}{number}" for number, kind in enumerate(kinds)]
-    edges = {f"t > {name}" for name in random.sample(names, min(count, random.randint(1, 3)))}
-    for place, name in enumerate(names):
-        for source in random.sample(names[:place], min(place, random.randint(0, 3))):
-            how = f"?{random.choice(ROUTES)}" if source[0] == "s" and name[0] != "h" else ""
-            edges.add(f"{source} {how}> {name}")
+    names, edges = random_graph(random, count)
     failing = random.random() < 0.5
     return Case(
-        edges=tuple(random.sample(sorted(edges), len(edges))),
+        edges=edges,
         fails={n: random.choice([0, 0, 0, 1, 2, 4]) if failing else 0 for n in names},
         routes={n: random.choice([*ROUTES, "elsewhere"]) for n in names},
         waits=frozenset(n for n in names if n[0] == "n" and random.random() < 0.1),
@@ -106,38 +99,6 @@ def contents(state: RunState) -> dict[str, Any]:
     return {**values, "ready": list(state.ready), "results": list(state.results.items())}
 
 
-def check_story(run: Run) -> None:
-    """The events are in the order of engine.md §9.3."""
-    assert run.events[0].type == "execution_started"
-    assert run.events[-1].type.startswith("execution_")
-    steps: dict[str, list[str]] = {}
-    for event in run.events[1:-1]:
-        data = event.data
-        assert event.type == "node_status"
-        mine = steps.setdefault(data["node_id"], [])
-        before = mine[-1] if mine else ""
-        status = "again" if data.get("will_retry") else data["status"]
-        may_follow = {
-            "pending": {""},
-            "running": {"pending", "again"},
-            "waiting": {"running"},
-            "again": {"running"},
-            "success": {"running", "waiting"},
-            "failed": {"running", "waiting"},
-            "skipped": {"", "pending", "again"},
-        }
-        assert before in may_follow[status], (data["node_id"], before, status)
-        if status == "pending":
-            ended = {n for n, s in steps.items() if s and s[-1] in {"success", "failed", "skipped"}}
-            sources = {e.source_node_id for e in run.state.plan.incoming[data["node_id"]]}
-            assert sources - {"t"} <= ended
-        mine.append(status)
-    for node in run.state.plan.snapshot.walked:
-        assert steps[node][-1] in {"success", "failed", "skipped"}
-        attempts = sum(word in {"again", "success", "failed"} for word in steps[node])
-        assert steps[node].count("running") == attempts
-
-
 def expected(case: Case, plan: Plan) -> dict[str, str]:
     """Say how each node ends, straight from engine.md §12: a second opinion."""
     ended: dict[str, str] = {"t": "success"}
@@ -163,7 +124,7 @@ def test_a_run_of_any_graph_ends_the_same_whatever_finishes_first(case: Case) ->
 
     for run in stories:
         assert run.ending is not None
-        check_story(run)
+        check_story(run.events, plan)
         if run.ending.status == "completed":
             assert run.endings() == expected(case, plan)
             assert run.state.unresolved() == ()
