@@ -16,6 +16,7 @@ import trio
 
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession
+from pipelit.actors.delivery import Delivery
 from pipelit.actors.hub import Hub
 from pipelit.actors.leases import Lease
 from pipelit.actors.manager import Manager
@@ -134,6 +135,11 @@ def build_root(base: Base) -> SupervisorSpec:
             ),
             ChildSpec(
                 id="lease", kind="lease", start=lambda: Lease(store, base.owner, shared=shared)
+            ),
+            ChildSpec(
+                id="delivery",
+                kind="delivery",
+                start=lambda: Delivery(store, world.clock, base.gateway),
             ),
             SupervisorSpec(id="executions"),
             ChildSpec(

@@ -5,6 +5,7 @@ HUB = "/hub"
 EXECUTIONS = "/executions"
 MANAGER = "/manager"
 CHATS = "/chats"
+DELIVERY = "/delivery"
 SCHEDULES = "/schedules"
 
 

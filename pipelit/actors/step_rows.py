@@ -10,10 +10,11 @@ from pipelit.clock import Ids, format_instant
 from pipelit.engine.journal import ROOT, record_kind, record_node
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Usage
-from pipelit.engine.output import reply_text
+from pipelit.engine.output import delivery_text, reply_text
 from pipelit.engine.steps import Changes
 from pipelit.nodes.base import RunEvent
 from pipelit.store.queries import journal as rows
+from pipelit.store.queries.dispatches import DELIVERY
 from pipelit.store.queries.threads import TRANSCRIPT, ThreadAppend
 
 
@@ -78,6 +79,7 @@ class StepRows:
             totals=rows.Totals(**msgspec.structs.asdict(usage)),
             begin=begin,
             end=self._end(changes),
+            dispatches=self._dispatches(changes),
         )
 
     def progress(
@@ -97,7 +99,9 @@ class StepRows:
     def memory_thread(self) -> str:
         """The thread an agent's memory belongs to (engine.md §23.2)."""
         who = self._loaded.user_id if self._loaded.user_id is not None else "anon"
-        return f"{who}:{self._loaded.workflow_id}"
+        chat_id = (self._loaded.user_context or {}).get("chat_id")
+        chat = "" if chat_id is None else f"{chat_id}:"
+        return f"{who}:{chat}{self._loaded.workflow_id}"
 
     def _end(self, changes: Changes) -> rows.End | None:
         if changes.ending is None:
@@ -109,6 +113,14 @@ class StepRows:
             error_message=ending.error_message,
             error_code=ending.error_code,
         )
+
+    def _dispatches(self, changes: Changes) -> tuple[str, ...]:
+        """Return what is to be done after the end: a reply for the chat that asked."""
+        ending, trigger = changes.ending, self._loaded.trigger
+        if ending is None or ending.status != "completed" or self._loaded.source == "workflow":
+            return ()
+        has_chat = trigger.get("credential_id") and trigger.get("chat_id")
+        return (DELIVERY,) if has_chat and delivery_text(ending.final_output) else ()
 
     def _appends(
         self, changes: Changes, remember: tuple[str, Sequence[ChatMessage]], now: datetime

@@ -11,6 +11,7 @@ from pipelit.clock import Clock, Ids
 from pipelit.llm.prices import Prices, load_prices
 from pipelit.llm.provider import ProviderCache
 from pipelit.net.egress import EgressPolicy
+from pipelit.net.gateway import Gateway
 from pipelit.net.http import HttpClient
 from pipelit.net.resolver import SystemResolver
 from pipelit.nodes.worker import WorkerPool
@@ -45,6 +46,7 @@ class Base:
     http: HttpClient
     """For workflows."""
     provider_http: HttpClient
+    gateway: Gateway
     providers: ProviderCache
     resolver: SystemResolver
     prices: Prices
@@ -91,6 +93,12 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         pool=await stack.enter_async_context(WorkerPool()),
         http=http,
         provider_http=provider_http,
+        gateway=Gateway(
+            http,
+            url=settings.gateway_url,
+            admin_token=settings.gateway_admin_token.get_secret_value(),
+            send_token=settings.gateway_send_token.get_secret_value(),
+        ),
         providers=ProviderCache(raw),
         resolver=resolver,
         prices=prices,

@@ -81,6 +81,23 @@ def reply_text(output: dict[str, Any] | None) -> str | None:
     return None
 
 
+def delivery_text(output: dict[str, Any] | None) -> str:
+    """Return the text a chat gets of a final output; empty: nothing is sent. engine.md §19."""
+    match output or {}:
+        case {"node_outputs": dict(outputs)}:
+            return "\n\n".join(f"**{node}**: {_string(value)}" for node, value in outputs.items())
+        case {"output": value} | {"message": value}:
+            return _string(value)
+        case _:
+            return ""
+
+
+def _string(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
+
+
 def state_view(
     state: RunState, node_id: str, *, execution: dict[str, Any], user_context: dict[str, Any]
 ) -> dict[str, Any]:

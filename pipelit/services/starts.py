@@ -81,6 +81,7 @@ class Fired(msgspec.Struct, frozen=True, kw_only=True):
     """The same, normalised."""
     thread_id: str | None = None
     serial: bool = False
+    user_context: dict[str, Any] | None = None
 
 
 Adjust = Callable[[Connection, queries.NewExecution], queries.NewExecution]
@@ -129,6 +130,7 @@ class Starter:
             trigger=fired.trigger,
             limit_seconds=fired.workflow.max_execution_seconds or self._default_limit,
             created_at=self._clock.now(),
+            user_context=fired.user_context,
         )
 
     async def start(

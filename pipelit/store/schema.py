@@ -397,7 +397,9 @@ dispatches = Table(
     Column("kind", String(20), primary_key=True),
     Column("done", Boolean, nullable=False, server_default=text("false")),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    # Null once it is done.
     _instant("due_at", nullable=True),
+    Index("ix_dispatches_due", "kind", "due_at"),
 )
 
 # Schedules

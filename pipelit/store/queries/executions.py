@@ -49,6 +49,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
     limit_seconds: int
     created_at: datetime
     schedule_id: str | None = None
+    user_context: dict[str, Any] | None = None
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pipelit.store.queries import threads
+from pipelit.store.queries import dispatches, threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
 from pipelit.store.queries.servers import live_server
 from pipelit.store.schema import (
@@ -114,6 +114,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals | None = None
     begin: Begin | None = None
     end: End | None = None
+    dispatches: tuple[str, ...] = ()
+    """Kinds of what is to be done after the end."""
 
 
 def write_step(conn: Connection, step: Step) -> tuple[StoredEvent, ...]:
@@ -145,6 +147,7 @@ def write_step(conn: Connection, step: Step) -> tuple[StoredEvent, ...]:
         _put_checkpoint(conn, step.execution_id, step.checkpoint, step.now)
     for append in step.appends:
         threads.append(conn, append)
+    dispatches.add(conn, step.execution_id, step.dispatches, due_at=step.now)
     if step.end is not None:
         conn.execute(
             delete(run_checkpoints).where(run_checkpoints.c.execution_id == step.execution_id)
@@ -240,11 +243,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: dict[str, Any]
 
 
-_OWN = tuple(
-    executions.c[name]
-    for name in Loaded.__struct_fields__
-    if name in executions.c and name not in {"workflow_slug", "workflow_owner_id"}
-)
+_OWN = tuple(executions.c[name] for name in Loaded.__struct_fields__ if name in executions.c)
 
 
 def load(conn: Connection, execution_id: str) -> Loaded | None:

@@ -597,6 +597,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("execution_id", "kind", name=op.f("pk_dispatches")),
     )
+    with op.batch_alter_table("dispatches", schema=None) as batch_op:
+        batch_op.create_index("ix_dispatches_due", ["kind", "due_at"], unique=False)
+
     op.create_table(
         "execution_events",
         sa.Column("execution_id", sa.String(length=36), nullable=False),
