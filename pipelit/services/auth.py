@@ -12,8 +12,9 @@ import trio
 from sqlalchemy import Connection
 
 from pipelit.clock import Clock, Ids
-from pipelit.errors import Conflict, TooMany, Unauthenticated, Unavailable
+from pipelit.errors import Conflict, TooMany, Unauthenticated
 from pipelit.services.api_keys import describe_key
+from pipelit.services.directories import make_workspace
 from pipelit.services.passwords import Passwords
 from pipelit.services.permits import Permits
 from pipelit.services.principal import Principal
@@ -26,7 +27,6 @@ from pipelit.store.writer import Hold
 WRONG = "Invalid credentials."
 ALREADY_SET_UP = "Setup already completed."
 TOO_MANY_LOGINS = "Too many login attempts. Please wait a minute."
-NO_STORAGE = "Storage is not available."
 
 SETUP_KEY = "default"
 DEFAULT_WORKSPACE = "default"
@@ -111,7 +111,7 @@ class AuthService:
                 raise Conflict(ALREADY_SET_UP)
             hashed = await self._in_thread(partial(self._passwords.hash, password))
             workspace = self._workspaces_dir / DEFAULT_WORKSPACE
-            await self._in_thread(partial(_make_workspace, workspace))
+            await self._in_thread(partial(make_workspace, self._workspaces_dir, workspace))
             key = self._ids.token()
             create = partial(
                 _create_first_user,
@@ -193,12 +193,3 @@ def _create_first_user(
         conn, owner_id=user_id, name=DEFAULT_WORKSPACE, path=str(workspace), created_at=now
     )
     return True
-
-
-def _make_workspace(path: Path) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        (path / ".tmp").mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(NO_STORAGE) from error

@@ -7,6 +7,7 @@ one, and trees of any depth are left to `find`, which walks them by directory de
 import os
 import subprocess
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,19 @@ EMPTY_TIMEOUT = 60.0
 _MAX_PATH, _MAX_PART = 4000, 255
 
 _T = TypeVar("_T")
+
+
+def make_workspace(root: Path, place: Path) -> None:
+    """Make a workspace's directory under *root* and `.tmp` in it; what is there stays. Blocks.
+
+    Raises:
+        Unavailable: the disk does not take it.
+    """
+    try:
+        for directory in (root, place, place / TEMPORARY):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(NO_STORAGE) from error
 
 
 class WorkspaceDirectories:
@@ -58,14 +72,7 @@ class WorkspaceDirectories:
         Raises:
             Unavailable: the disk does not take it.
         """
-
-        def make() -> None:
-            place = Path(path)
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (place / TEMPORARY).mkdir(mode=0o700, exist_ok=True)
-
-        await self._in_thread(make)
+        await self._in_thread(partial(make_workspace, self.root, Path(path)))
 
     async def empty(self, path: str) -> None:
         """Delete everything in a workspace's directory, then make `.tmp` again.
