@@ -1,16 +1,18 @@
 """Stored events of an execution, as pages and as a server-sent stream. Contract: executions.md."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 import trio
 
+from pipelit.clock import Clock
 from tests.kit.api import PATIENCE, Api
 from tests.kit.model_server import ModelServer
 from tests.kit.people import problems
-from tests.kit.site import People, build_echo, build_thinker
+from tests.kit.site import People, Site, build_echo, build_thinker
 
 pytestmark = pytest.mark.slow
 
@@ -176,3 +178,23 @@ async def test_a_stream_is_live_and_has_no_pieces_of_text(
     kinds = [event["type"] for event in seen]
     assert kinds[3:] == ["chat_message", "node_status", "execution_completed"]
     assert seen == (await people.olga.events(execution_id))
+
+
+async def test_a_stream_ends_with_its_key(
+    people: People, site: Site, slug: str, provider: ModelServer
+) -> None:
+    """Within a second of its expiry, without a terminal event; the run goes on."""
+    await build_thinker(people.olga, slug, provider)
+    execution_id = await people.olga.run(slug)
+    call = await provider.next_call()
+    expires_at = Clock().now() + timedelta(seconds=0.8)
+    site.add_key("olga", "olga-s-stream-key", expires_at)
+
+    with trio.fail_after(PATIENCE):
+        async with Api(people.olga.http, "olga-s-stream-key").follow(execution_id) as events:
+            kinds = [event["type"] async for event in events]
+
+    assert 0 <= (Clock().now() - expires_at).total_seconds() <= 1
+    assert kinds == ["execution_started", "node_status", "node_status"]
+    await call.say("Done.")
+    assert (await people.olga.wait_end(execution_id))["status"] == "completed"

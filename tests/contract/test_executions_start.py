@@ -7,7 +7,7 @@ import trio
 from tests.kit.api import Api
 from tests.kit.model_server import ModelServer
 from tests.kit.people import problems, refusal
-from tests.kit.site import People, build_echo, build_thinker
+from tests.kit.site import People, Site, build_echo, build_thinker
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +109,34 @@ async def test_manual_runs_do_not_wait_for_each_other(
         await call.say("Done.")
     for run in runs:
         assert (await people.olga.wait_end(run))["status"] == "completed"
+
+
+@pytest.mark.parametrize("endpoint", STARTS)
+async def test_a_run_goes_on_without_the_client_that_started_it(
+    people: People, site: Site, slug: str, endpoint: str
+) -> None:
+    """Twenty clients hang up without waiting: what was stored runs to its end."""
+    await build_echo(people.olga, slug)
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    request = (
+        f"POST /api/v1/workflows/{slug}/{endpoint}/ HTTP/1.1\r\nHost: {host}\r\n"
+        f"Authorization: Bearer {site.olga}\r\nContent-Type: application/json\r\n"
+        'Content-Length: 14\r\n\r\n{"text": "hi"}'
+    )
+    for _ in range(20):
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            await stream.send_all(request.encode())
+    last = await start(people.olga, slug, {"text": "last"}, endpoint)
+
+    await people.olga.wait_end(last.json()["execution_id"])
+    page = await people.olga.get(f"/executions/?workflow_slug={slug}")
+
+    for item in page["items"]:
+        detail = await people.olga.wait_end(item["execution_id"])
+        assert detail["status"] == "completed"
+    if endpoint == "chat":
+        history = await people.olga.get(f"/workflows/{slug}/chat/history?limit=1000")
+        assert len(history["messages"]) == 2 * page["total"]
 
 
 @pytest.mark.parametrize("endpoint", STARTS)

@@ -18,7 +18,7 @@ from tests.kit.model_server import ModelCall
 Question: TypeAlias = tuple[str, str, int]
 """Which run asks, on behalf of which node, for the how manieth time in one attempt."""
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 
 class Outside:
@@ -46,9 +46,13 @@ class Outside:
 
     async def wait_held(self, times: int) -> None:
         """Wait until everything to be held was asked so many times."""
-        missing = self.held
+        await self.wait_asked(*self.held, times=times)
+
+    async def wait_asked(self, *questions: Question, times: int = 1) -> None:
+        """Wait until these questions were asked so many times."""
+        missing = set(questions)
         with trio.move_on_after(PATIENCE):
-            while missing := {q for q in self.held if self.asked[q] < times}:
+            while missing := {one for one in missing if self.asked[one] < times}:
                 await self._changed.wait()
         assert not missing, missing
 

@@ -53,9 +53,12 @@ async def test_sigterm_journals_what_finishes_and_releases_what_does_not(tmp_pat
                 runs = [await api.run("fetchers", text="f1"), await api.run("writers", text="a1")]
                 await world.wait_held(1)
                 url = f"{server.url.replace('http', 'ws')}/ws/?token={api.key}"
-                async with live_socket(url) as socket:
+                async with live_socket(url) as socket, api.follow(runs[1]) as events:
+                    assert (await events.receive())["type"] == "execution_started"
                     process.terminate()
                     assert await socket.wait_closed() == (1001, "Server shutting down")
+                    left = [event["type"] async for event in events]
+                    assert left == ["node_status"] * 2
                 world.release(late)
                 with trio.fail_after(15):
                     assert await process.wait() == 0
@@ -82,6 +85,28 @@ async def test_sigterm_journals_what_finishes_and_releases_what_does_not(tmp_pat
             if (log["metadata"] or {}).get("recovered")
         ]
         assert recovered == ["first"]
+
+
+async def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
+    """Whatever runs and however long its grace is."""
+    held = "a1", "first", 1
+    async with outside({held}) as world:
+        server = ServerProcess(tmp_path, free_port(), {"PIPELIT_SHUTDOWN_GRACE_SECONDS": "60"})
+        async with calling(server.url) as api, server.run() as process:
+            await api.setup()
+            await build_all(api, world)
+            await api.run("writers", text="a1")
+            await world.wait_held(1)
+            url = f"{server.url.replace('http', 'ws')}/ws/?token={api.key}"
+            async with live_socket(url) as socket:
+                process.terminate()
+                await socket.wait_closed()
+            assert process.poll() is None
+
+            process.terminate()
+
+            with trio.fail_after(5):
+                assert await process.wait() == 1
 
 
 async def test_a_server_that_cannot_start_says_why_in_one_sentence(tmp_path: Path) -> None:
