@@ -22,6 +22,7 @@ from pipelit.nodes.parsing import OutputParsing
 from pipelit.nodes.registry import build_components, build_tools, find_component
 from pipelit.nodes.rules import RuleJudge
 from pipelit.nodes.templates import Templates
+from pipelit.nodes.web_search import web_search
 from pipelit.services.agent_memory import StoredMemory
 from pipelit.services.credentials import CredentialsService, NoProvider
 
@@ -80,16 +81,27 @@ def build_node_components(base: Base) -> dict[str, Component]:
         prices=base.prices,
         is_local=lambda spec: is_local(spec.base_url, base.resolver),
     )
+
+    async def find_search_server() -> str:
+        config = await credentials_service.find_preferred_tool("searxng") or {}
+        return str(config.get("url") or base.settings.searxng_url)
+
     memory = StoredMemory(base.opened.store, base.world.clock, base.world.ids)
     parsing = OutputParsing(base.pool)
     return {
         **build_components(RuleJudge(base.pool, base.world.clock)),
-        "agent": agent_component(AgentParts(models=models, tools=build_tools(memory))),
+        "agent": agent_component(
+            AgentParts(
+                models=models,
+                tools=build_tools(memory=memory, find_search_server=find_search_server),
+            )
+        ),
         "categorizer": categorizer_component(
             CategorizerParts(models=models, parsing=parsing, memory=memory)
         ),
         "extractor": extractor_component(ExtractorParts(models=models, parsing=parsing)),
         "identify_user": identify_user_component(memory),
+        "web_search": partial(web_search, find_server=find_search_server),
     }
 
 

@@ -18,6 +18,7 @@ from pipelit.nodes.small_tools import (
     datetime_tools,
 )
 from pipelit.nodes.wait import wait
+from pipelit.nodes.web_search import FindServer, web_search_tools
 
 
 def build_components(judge: RuleJudge) -> Mapping[str, Component]:
@@ -48,13 +49,14 @@ TOOLS: Mapping[str, ToolFactory] = MappingProxyType(
 """{component type: makes the tools an attached node of it offers}, where nothing is needed."""
 
 
-def build_tools(memory: Memory) -> Mapping[str, ToolFactory]:
+def build_tools(*, memory: Memory, find_search_server: FindServer) -> Mapping[str, ToolFactory]:
     """Return {component type: makes the tools an attached node of it offers}."""
     return MappingProxyType(
         {
             **TOOLS,
             "memory_read": partial(memory_read_tools, memory=memory),
             "memory_write": partial(memory_write_tools, memory=memory),
+            "web_search": partial(web_search_tools, find_server=find_search_server),
         }
     )
 

@@ -33,6 +33,8 @@ from pipelit.store.queries import credentials as queries
 from pipelit.store.queries.credentials import CredentialRow, NewCredential, StoredDetail
 from pipelit.store.secrets import Secrets
 
+_MAX_CREDENTIALS = 1000
+
 NOT_FOUND = "Credential not found."
 NOT_AN_LLM = "LLM credential not found."
 NOT_YOURS = "Only the creator or an admin can modify this credential."
@@ -225,6 +227,18 @@ class CredentialsService:
             organization_id=values["organization_id"],
             custom_headers=values["custom_headers"],
         )
+
+    async def find_preferred_tool(self, tool_type: str) -> Mapping[str, Any] | None:
+        """Decrypt the `config` of the oldest preferred tool credential of a type, if any."""
+        find = partial(queries.list_credentials, limit=_MAX_CREDENTIALS, offset=0)
+        rows, _ = await self._store.read(find)
+        for row in rows:
+            if row.credential_type == "tool":
+                values = self._open(row)
+                if values["is_preferred"] and values["tool_type"] == tool_type:
+                    config: Mapping[str, Any] = values["config"]
+                    return config
+        return None
 
     async def _require_provider(self, credential_id: int) -> ProviderSpec:
         spec = await self.provider_spec(credential_id)
