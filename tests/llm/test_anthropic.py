@@ -233,7 +233,7 @@ async def test_cancelling_closes_the_connection_at_once(
         await call.send_events([{"type": "ping"}])
 
         nursery.cancel_scope.cancel()
-        with trio.fail_after(0.3):
+        with trio.fail_after(5):
             await call.wait_gone()
 
     assert asker.response is None
