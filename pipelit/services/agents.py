@@ -13,7 +13,7 @@ from pipelit.services.api_keys import KeyEvents
 from pipelit.services.principal import Principal
 from pipelit.store import Store
 from pipelit.store.queries import agents as queries
-from pipelit.store.queries.agents import AgentRow, Deleted
+from pipelit.store.queries.agents import AgentRow
 
 NOT_FOUND = "Agent user not found"
 NOT_YOURS = "Only the creator or an admin can delete this agent user."
@@ -53,7 +53,7 @@ class AgentsService:
             Forbidden: *principal* is neither its creator nor an admin.
         """
 
-        def delete(conn: Connection) -> Deleted:
+        def delete(conn: Connection) -> list[int]:
             found = queries.find_agents(conn, [user_id])
             if not found:
                 raise NotFound(NOT_FOUND)
@@ -61,22 +61,18 @@ class AgentsService:
                 raise Forbidden(NOT_YOURS)
             return queries.delete_agents(conn, found, heir_id=principal.user_id)
 
-        self._announce(await self._store.write(delete))
+        self._events.revoke(await self._store.write(delete))
 
     async def delete_many(self, principal: Principal, ids: Collection[int]) -> None:
         """Delete those of *ids* that are agent users and that *principal* may delete."""
 
-        def delete(conn: Connection) -> Deleted:
+        def delete(conn: Connection) -> list[int]:
             found = queries.find_agents(conn, ids)
             doomed = [agent for agent in found if _may_delete(principal, agent)]
             return queries.delete_agents(conn, doomed, heir_id=principal.user_id)
 
         if ids:
-            self._announce(await self._store.write(delete))
-
-    def _announce(self, deleted: Deleted) -> None:
-        self._events.revoke(deleted.gone)
-        self._events.change(deleted.changed)
+            self._events.revoke(await self._store.write(delete))
 
 
 def _may_delete(principal: Principal, agent: AgentRow) -> bool:

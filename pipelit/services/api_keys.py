@@ -70,7 +70,7 @@ class KeyEvents:
             _set(self._watched, key_id)
 
     def change(self, key_ids: Iterable[int]) -> None:
-        """Announce that the users of these keys have another role or creator, durably."""
+        """Announce that the users of these keys have another role, durably."""
         self._announcements += 1
         for key_id in key_ids:
             _set(self._followed, key_id)

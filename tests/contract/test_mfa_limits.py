@@ -105,6 +105,21 @@ async def test_after_a_lockout_the_count_begins_anew(
     assert answer_of(await ada.post("/auth/mfa/disable/", {"code": phone.code()})) == OFF
 
 
+async def test_a_used_code_counts_as_a_wrong_one(
+    server: AccountServer, ada: Caller, phone: Phone, clock: HandClock
+) -> None:
+    """Ten replays lock like ten guesses."""
+    await give_password(server)
+    used = phone.code(1)
+    await give_code(server, used)
+    for _ in range(10):
+        clock.advance(15)
+        answer = await ada.post("/auth/mfa/disable/", {"code": used})
+        assert refusal(answer) == (400, WRONG)
+
+    assert refusal(await ada.post("/auth/mfa/disable/", {"code": phone.code()})) == LOCKED
+
+
 async def test_a_right_code_resets_the_count(
     server: AccountServer, ada: Caller, phone: Phone, clock: HandClock
 ) -> None:

@@ -26,6 +26,19 @@ def test_a_refused_check_is_not_counted() -> None:
     guard.admit(1, START + timedelta(seconds=60))
 
 
+def test_a_lockout_is_told_before_the_rate() -> None:
+    """Both may hold; the longer wait is the one to know."""
+    guard = CodeGuard()
+    for number in range(10):
+        guard.admit(1, START + timedelta(seconds=12 * number))
+        guard.settle(1, START + timedelta(seconds=12 * number), right=False)
+
+    with pytest.raises(TooMany, match=LOCKED) as refusal:
+        guard.admit(1, START + timedelta(seconds=109))
+
+    assert refusal.value.retry_after == 899
+
+
 def test_retry_after_is_rounded_up() -> None:
     """A client that waits that long gets through."""
     guard = CodeGuard()

@@ -31,13 +31,6 @@ class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the creator, while there is one."""
 
 
-class Deleted(msgspec.Struct, frozen=True):
-    """The keys that a deletion ended, and those whose users lost the creator they act for."""
-
-    gone: tuple[int, ...]
-    changed: tuple[int, ...]
-
-
 _IS_AGENT = users.c.kind == "agent"
 _OWNING = (
     credentials.c.created_by_id,
@@ -62,22 +55,23 @@ def list_agents(conn: Connection, *, limit: int, offset: int) -> tuple[Sequence[
     return [AgentRow(**row) for row in conn.execute(page).mappings()], total
 
 
-def delete_agents(conn: Connection, agents: Collection[AgentRow], *, heir_id: int) -> Deleted:
+def delete_agents(conn: Connection, agents: Collection[AgentRow], *, heir_id: int) -> list[int]:
     """Delete agent users and their keys; what each owned passes to its creator.
 
     Args:
         heir_id: inherits from those without a creator.
+
+    Returns:
+        The ids of the keys that are gone.
     """
     ids = [agent.id for agent in agents]
-    gone = tuple(conn.scalars(select(api_keys.c.id).where(api_keys.c.user_id.in_(ids))))
-    made = select(users.c.id).where(users.c.created_by_id.in_(ids), users.c.id.not_in(ids))
-    changed = tuple(conn.scalars(select(api_keys.c.id).where(api_keys.c.user_id.in_(made))))
+    gone = list(conn.scalars(select(api_keys.c.id).where(api_keys.c.user_id.in_(ids))))
     # The youngest first: what passes to a creator who is deleted too passes on with the rest.
     for agent in sorted(agents, key=lambda agent: agent.id, reverse=True):
         _pass_on(conn, agent.id, heir_id if agent.created_by_id is None else agent.created_by_id)
     conn.execute(delete(api_keys).where(api_keys.c.id.in_(gone)))
     conn.execute(delete(users).where(users.c.id.in_(ids)))
-    return Deleted(gone, changed)
+    return gone
 
 
 def _pass_on(conn: Connection, agent_id: int, heir_id: int) -> None:
