@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 VALUES = {"slug": "no-such-workflow", "node_id": "no_such_node"}
 """What stands for the parameters of a path; integers otherwise."""
+BEARER: dict[str, list[str]] = {"bearer": []}
 MALFORMED = (
     b"{",
     b"nonsense",
@@ -64,7 +65,7 @@ async def test_every_protected_route_asks_for_the_key_first(people: People, rout
     """Before role, body and target; with `WWW-Authenticate`, like every answer uncached."""
     for path, methods in routes.items():
         for method, operation in methods.items():
-            if operation["security"] != [{"bearer": []}]:
+            if operation["security"] != [BEARER]:
                 continue
             wrong = {"Authorization": "Bearer wrong"}
             for form, headers in zip(both_forms(path), ({}, wrong), strict=True):
@@ -108,8 +109,8 @@ async def test_every_body_is_json_of_bounded_size(people: People, routes: Any) -
     json_type = {"Authorization": f"Bearer {people.ada.key}", "Content-Type": "application/json"}
     for path, methods in routes.items():
         for method, operation in methods.items():
-            if "requestBody" not in operation:
-                continue
+            if "requestBody" not in operation or operation["security"] not in ([], [BEARER]):
+                continue  # webhooks and the gateway have tokens and rules of their own
             request = people.ada.http.request
             for content in MALFORMED:
                 answer = await request(method, path, content=content, headers=json_type)

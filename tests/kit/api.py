@@ -119,7 +119,9 @@ class Api:
                     assert answer.status_code in {200, 204}, answer.status_code
                     async for line in answer.aiter_lines():
                         if line.startswith("data: "):
-                            await send.send(json.loads(line.removeprefix("data: ")))
+                            # Not awaited: a cancelled loop body would leave the generators of
+                            # the HTTP client behind, unfinished.
+                            send.send_nowait(json.loads(line.removeprefix("data: ")))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
