@@ -291,9 +291,18 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     try:
         return Settings(**{**_load_stored(directory / "settings.json"), **values})
     except ValidationError as error:
-        # A default that could not be worked out is the shadow of another error.
-        real = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
-        raise SettingsError(*map(_describe, real)) from None
+        problems = [
+            f"Invalid setting {variable(field)}: {message}"
+            for field, message in find_problems(error)
+        ]
+        raise SettingsError(*problems) from None
+
+
+def find_problems(error: ValidationError) -> list[tuple[str, str]]:
+    """Return field and problem of each bad value, worded as README §4 of the contract words it."""
+    # A default that could not be worked out is the shadow of another error.
+    real = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+    return [(str(one["loc"][0]), _describe(one)) for one in real]
 
 
 def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -324,21 +333,19 @@ def _load_stored(path: Path) -> dict[str, Any]:
 
 
 def _describe(error: ErrorDetails) -> str:
-    """Word one pydantic error as README §4 of the contract words it."""
+    """Word one pydantic error."""
     context = error.get("ctx", {})
     match error["type"]:
         case "greater_than_equal":
-            message = f"must be >= {context['ge']}"
+            return f"must be >= {context['ge']}"
         case "less_than_equal":
-            message = f"must be <= {context['le']}"
+            return f"must be <= {context['le']}"
         case "literal_error":
-            message = "must be one of: " + context["expected"].replace("'", "").replace(
-                " or ", ", "
-            )
+            expected = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+            return f"must be one of: {expected}"
         case "string_too_short":
-            message = "must be at least 1 characters"
+            return "must be at least 1 characters"
         case "string_type":
-            message = "must be a string"
+            return "must be a string"
         case _:
-            message = error["msg"]
-    return f"Invalid setting {variable(str(error['loc'][0]))}: {message}"
+            return error["msg"]

@@ -177,7 +177,7 @@ def build_root(base: Base) -> SupervisorSpec:
                     store=store,
                     owner=base.owner,
                     clock=world.clock,
-                    zombie_threshold=settings.zombie_execution_threshold_seconds,
+                    zombie_threshold=lambda: base.live.zombie_execution_threshold_seconds,
                 ),
             ),
             ChildSpec(

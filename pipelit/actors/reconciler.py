@@ -4,6 +4,7 @@ A loop, not a step of the start. An error with one execution is recorded, distur
 tried again in the next round. Contract: engine.md §10.3.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -40,7 +41,7 @@ ReconcilerMessage: TypeAlias = Round
 
 
 class Reconciler(Actor[ReconcilerMessage]):
-    """One per server. `zombie_threshold`: seconds, 0 = off."""
+    """One per server. `zombie_threshold`: seconds, 0 = off; asked for at each look."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Reconciler(Actor[ReconcilerMessage]):
         store: Store,
         owner: journal.Owner,
         clock: Clock,
-        zombie_threshold: int,
+        zombie_threshold: Callable[[], int],
     ) -> None:
         self._store = store
         self._owner = owner
@@ -105,7 +106,7 @@ class Reconciler(Actor[ReconcilerMessage]):
 
     def _is_zombie(self, last_activity: datetime) -> bool:
         idle = (self._clock.now() - last_activity).total_seconds()
-        return 0 < self._zombie_threshold < idle
+        return 0 < self._zombie_threshold() < idle
 
     async def _find_lost(self) -> None:
         """Take up own executions that had no actor in two rounds: it was lost between two steps."""

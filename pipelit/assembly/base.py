@@ -16,6 +16,7 @@ from pipelit.net.http import HttpClient
 from pipelit.net.resolver import SystemResolver
 from pipelit.nodes.worker import WorkerPool
 from pipelit.services.api_keys import KeyEvents
+from pipelit.services.settings_service import LiveSettings
 from pipelit.settings import Settings
 from pipelit.store.open import OpenStore, StoreConfig, open_store
 from pipelit.store.queries.journal import Owner
@@ -50,6 +51,7 @@ class Base:
     providers: ProviderCache
     resolver: SystemResolver
     prices: Prices
+    live: LiveSettings
 
     @property
     def owner(self) -> Owner:
@@ -102,4 +104,5 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         providers=ProviderCache(raw),
         resolver=resolver,
         prices=prices,
+        live=LiveSettings(settings),
     )

@@ -15,17 +15,13 @@ from pipelit.assembly.accounts import build_accounts
 from pipelit.assembly.base import Base
 from pipelit.assembly.canvas import build_canvas
 from pipelit.assembly.engine import build_credentials
+from pipelit.assembly.resources import build_resources
 from pipelit.assembly.starts import build_entrances, build_starter
 from pipelit.net.broker import ping_broker
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.canvas import Canvas
-from pipelit.services.directories import WorkspaceDirectories
-from pipelit.services.epics import EpicsService
 from pipelit.services.executions import ExecutionsService
 from pipelit.services.live import LiveFeed
-from pipelit.services.memory import MemoryService
-from pipelit.services.tasks import TasksService
-from pipelit.services.workspaces import WorkspacesService
 from pipelit.store import Store
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
@@ -37,6 +33,7 @@ from pipelit.web.routes import (
     edges,
     epics,
     executions,
+    inbound,
     memory,
     mfa,
     node_schedules,
@@ -48,6 +45,7 @@ from pipelit.web.routes import (
     workflows,
     workspaces,
 )
+from pipelit.web.routes import settings as settings_routes
 from pipelit.web.routes import system as system_routes
 from pipelit.web.routes.executions import Stopping
 from pipelit.web.routes.system import HealthChecks, Readiness
@@ -66,11 +64,13 @@ API_ROUTES = (
     *executions.ROUTES,
     *chat.ROUTES,
     *webhooks.ROUTES,
+    *inbound.ROUTES,
     *epics.ROUTES,
     *tasks.ROUTES,
     *schedules.ROUTES,
     *memory.ROUTES,
     *workspaces.ROUTES,
+    *settings_routes.ROUTES,
 )
 
 MAX_STALL = 5.0
@@ -92,12 +92,7 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         *build_canvas(base, system, canvas, execution_service),
         execution_service,
         *build_entrances(base, system, starter),
-        EpicsService(store, turns, world.clock, world.ids, executions=execution_service),
-        MemoryService(store),
-        WorkspacesService(
-            store, world.clock, WorkspaceDirectories(settings.data_dir / "workspaces")
-        ),
-        TasksService(store, turns, world.clock, world.ids),
+        *build_resources(base, turns, execution_service),
         feed,
         Stopping(stopping),
         HealthChecks(

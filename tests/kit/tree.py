@@ -296,7 +296,7 @@ async def open_tree(
             id="reconciler",
             kind="reconciler",
             start=lambda: Reconciler(
-                store=store, owner=owner, clock=wall, zombie_threshold=zombie_threshold
+                store=store, owner=owner, clock=wall, zombie_threshold=lambda: zombie_threshold
             ),
         ),
     )
