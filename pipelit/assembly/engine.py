@@ -21,10 +21,12 @@ from pipelit.nodes.identify_user import identify_user_component
 from pipelit.nodes.parsing import OutputParsing
 from pipelit.nodes.registry import build_components, build_tools, find_component
 from pipelit.nodes.rules import RuleJudge
+from pipelit.nodes.skills import SkillLibrary
 from pipelit.nodes.templates import Templates
 from pipelit.nodes.web_search import web_search
 from pipelit.services.agent_memory import StoredMemory
 from pipelit.services.credentials import CredentialsService, NoProvider
+from pipelit.services.gateway import GatewaySync
 
 
 def build_execution_parts(base: Base) -> ExecutionParts:
@@ -88,14 +90,11 @@ def build_node_components(base: Base) -> dict[str, Component]:
 
     memory = StoredMemory(base.opened.store, base.world.clock, base.world.ids)
     parsing = OutputParsing(base.pool)
+    tools = build_tools(memory=memory, find_search_server=find_search_server)
+    skills = SkillLibrary((base.settings.data_dir / "skills", *base.settings.skill_dirs))
     return {
         **build_components(RuleJudge(base.pool, base.world.clock)),
-        "agent": agent_component(
-            AgentParts(
-                models=models,
-                tools=build_tools(memory=memory, find_search_server=find_search_server),
-            )
-        ),
+        "agent": agent_component(AgentParts(models=models, tools=tools, skills=skills)),
         "categorizer": categorizer_component(
             CategorizerParts(models=models, parsing=parsing, memory=memory)
         ),
@@ -113,4 +112,5 @@ def build_credentials(base: Base) -> CredentialsService:
         base.opened.secrets,
         test_provider=lambda spec: test_provider(spec, base.provider_http),
         list_models=lambda spec: list_models(spec, base.provider_http),
+        gateway=GatewaySync(base.gateway),
     )

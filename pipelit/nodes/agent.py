@@ -5,7 +5,7 @@ recovery repeats neither. Contract: engine.md §22, §23.4, §25.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from pipelit.nodes.agent_model import Model, ModelParts, resolve_model
 from pipelit.nodes.agent_tools import Toolbox, ToolResult
 from pipelit.nodes.base import Component, NodeCall, NodeError, RunEvent, RunPort, ToolFactory
 from pipelit.nodes.model_call import Prompt, call_model
+from pipelit.nodes.skills import SkillLibrary
 
 DEFAULT_MAX_ITERATIONS = 50
 MAX_ITERATIONS = 200
@@ -29,6 +30,7 @@ class AgentParts:
 
     models: ModelParts
     tools: Mapping[str, ToolFactory]
+    skills: SkillLibrary = field(default_factory=SkillLibrary)
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,8 +80,9 @@ class AgentRun:
         """Run to the final answer."""
         self._progress = await self._restore()
         self._model: Model = await resolve_model(self._call, self._parts.models)
-        self._warn(*self._model.warnings)
-        self._toolbox = Toolbox(self._call, self._parts.tools, search=not self._model.native_search)
+        self._shelf = await self._parts.skills.open(self._call.attached.skills)
+        self._warn(*self._model.warnings, *self._shelf.warnings)
+        self._toolbox = self._open_toolbox()
         limit = _clamp(self._call.extra.get("max_iterations"))
         while True:
             await self._run_open_calls()
@@ -94,6 +97,14 @@ class AgentRun:
             if not response.calls:
                 return self._finish(response)
             await self._accept_calls(response)
+
+    def _open_toolbox(self) -> Toolbox:
+        return Toolbox(
+            self._call,
+            self._parts.tools,
+            search=not self._model.native_search,
+            own=self._parts.skills.tools(self._shelf, self._call.attached.skills),
+        )
 
     async def _restore(self) -> Progress:
         if self._port.progress is not None:
@@ -131,7 +142,7 @@ class AgentRun:
         return await call_model(
             self._model,
             Prompt(
-                system=self._model.system_messages(self._prompt, self._now()),
+                system=self._model.system_messages(self._system_prompt(), self._now()),
                 conversation=(*progress.remembered, *progress.messages),
                 tools=self._toolbox.specs,
             ),
@@ -139,6 +150,9 @@ class AgentRun:
             on_alive=self._port.alive,
             on_spent=self._count,
         )
+
+    def _system_prompt(self) -> str:
+        return "\n\n".join(part for part in (self._prompt, self._shelf.prompt) if part)
 
     def _count(self, spent: Usage, warnings: tuple[Warning_, ...]) -> None:
         self._change(usage=self._progress.usage + spent, model_calls=self._progress.model_calls + 1)

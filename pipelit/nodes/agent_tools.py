@@ -41,10 +41,20 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 
 class Toolbox:
-    """The tools of one run. Names are unique: repeated ones get `_2`, `_3` in edge order."""
+    """The tools of one run. Names are unique: repeated ones get `_2`, `_3` in edge order.
+
+    Args:
+        search: whether `web_search` nodes are offered.
+        own: tools of the agent itself, after those of attached nodes.
+    """
 
     def __init__(
-        self, call: NodeCall, factories: Mapping[str, ToolFactory], *, search: bool
+        self,
+        call: NodeCall,
+        factories: Mapping[str, ToolFactory],
+        *,
+        search: bool,
+        own: Sequence[Tool] = (),
     ) -> None:
         self._call = call
         self._tools: dict[str, Tool] = {}
@@ -57,6 +67,8 @@ class Toolbox:
                 raise config_error(f"Unknown component type: '{node.component_type}'")
             for tool in factory(node, config, call.services):
                 self._add(tool)
+        for tool in own:
+            self._add(tool)
         self.specs = tuple(self._spec(name, tool) for name, tool in self._tools.items())
 
     def _add(self, tool: Tool) -> None:
