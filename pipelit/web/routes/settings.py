@@ -18,15 +18,14 @@ from pipelit.web.models import Integer, RequestModel
 from pipelit.web.routing import Auth, Example, Route
 
 Seconds = Annotated[int, Integer(0)]
-Url = Annotated[str, Field(repr=False)]
 
 
 class ChangeSettings(RequestModel):
     """Settings to store. In a URL the password `***` stands for the present one."""
 
     sandbox_mode: Literal["auto", "bwrap"] = "auto"
-    database_url: Url = ""
-    redis_url: Url | None = None
+    database_url: str = Field(default="", repr=False)
+    redis_url: str | None = Field(default=None, repr=False)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_file: str = ""
     platform_base_url: str = ""
