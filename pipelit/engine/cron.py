@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -99,8 +100,9 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True):
         return of_month or of_week if self.either_day else of_month and of_week
 
 
+@lru_cache(maxsize=1024)
 def parse_cron(text: str) -> Pattern:
-    """Read an expression of five fields.
+    """Read an expression of five fields. Remembered, for every tick of a job asks again.
 
     Raises:
         CronError: with one problem per bad field, as the contract words them.
