@@ -293,3 +293,27 @@ async def test_a_retry_comes_even_if_the_wall_clock_is_set_back(
 
         assert attempts == [0, 1]
         assert await tree.status(execution_id) == "completed"
+
+
+async def test_only_the_attempt_that_began_anew_says_so(tree: Tree, components: Components) -> None:
+    """A retry after it is an ordinary one."""
+    gate = Gate()
+
+    async def fail_after_the_crash(call: NodeCall) -> Outcome:
+        outcome = await gate(call)
+        if len(gate.calls) == 2:
+            raise NodeError("no", code="Odd")
+        return outcome
+
+    components["a"] = fail_after_the_crash
+    await tree.workflow("t > a")
+    execution_id = await tree.start()
+    await gate.arrived.wait()
+
+    crash(tree, execution_id, 1)
+    gate.open.set()
+    await tree.ended(execution_id)
+
+    first, second = await tree.logs(execution_id, "a")
+    assert first["metadata"] == {"recovered": True}
+    assert second["metadata"] == {"attempt": 1}
