@@ -187,7 +187,7 @@ async def test_a_stream_ends_with_its_key(
     await build_thinker(people.olga, slug, provider)
     execution_id = await people.olga.run(slug)
     call = await provider.next_call()
-    expires_at = Clock().now() + timedelta(seconds=0.8)
+    expires_at = Clock().now() + timedelta(seconds=1.5)
     site.add_key("olga", "olga-s-stream-key", expires_at)
 
     with trio.fail_after(PATIENCE):
