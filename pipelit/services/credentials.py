@@ -27,6 +27,7 @@ from pipelit.services.credential_detail import (
     merge_foreign,
     show,
 )
+from pipelit.services.gateway import GatewaySync
 from pipelit.services.principal import Principal
 from pipelit.store import Store
 from pipelit.store.queries import credentials as queries
@@ -37,6 +38,7 @@ _MAX_CREDENTIALS = 1000
 
 NOT_FOUND = "Credential not found."
 NOT_AN_LLM = "LLM credential not found."
+NOT_A_GATEWAY = "Gateway credential not found."
 NOT_YOURS = "Only the creator or an admin can modify this credential."
 
 _ATTEMPTS = 10  # changes of one credential that may get in the way of another
@@ -94,12 +96,14 @@ class CredentialsService:
         *,
         test_provider: ProviderTest,
         list_models: ModelListing,
+        gateway: GatewaySync,
     ) -> None:
         self._store = store
         self._clock = clock
         self._secrets = secrets
         self._test_provider = test_provider
         self._list_models = list_models
+        self._gateway = gateway
 
     async def browse(self, *, limit: int, offset: int) -> tuple[Sequence[Credential], int]:
         """Return a page of all credentials, oldest first, and how many there are."""
@@ -131,6 +135,9 @@ class CredentialsService:
 
         Args:
             detail: fields of the type, already free of `find_problems`.
+
+        Raises:
+            BadGateway: the message gateway did not take it; nothing is stored.
         """
         values = build_values(credential_type, detail, name=name)
         new = NewCredential(
@@ -140,7 +147,13 @@ class CredentialsService:
             detail=self._seal(credential_type, values),
             created_at=self._clock.now(),
         )
-        created = await self._store.write(partial(queries.insert_credential, new=new))
+        await self._gateway.register(credential_type, values)
+        try:
+            created = await self._store.write(partial(queries.insert_credential, new=new))
+        except BaseException:
+            # The gateway must not keep what is not stored, whyever that is.
+            await self._gateway.take_back(credential_type, values)
+            raise
         return Credential(
             id=created,
             name=name,
@@ -164,6 +177,7 @@ class CredentialsService:
             NotFound: there is no such credential.
             Forbidden: *principal* is neither its creator nor an admin.
             Invalid: a field of *detail* breaks the rules of the type.
+            BadGateway: the message gateway did not take it; nothing is changed.
         """
         for _ in range(_ATTEMPTS):
             old = await self._load(credential_id)
@@ -171,7 +185,9 @@ class CredentialsService:
             _require_valid(old, detail or {})
             if name is None and not detail:
                 return self._view(old)
-            new = self._changed(principal, old, name=name, detail=detail or {})
+            values = self._merged(principal, old, detail or {})
+            await self._gateway.change(_kind(old), values, detail or {})
+            new = self._replaced(old, name=name, values=values)
             if await self._store.write(partial(queries.replace_credential, old=old, new=new)):
                 return self._view(new)
         raise Unavailable("Storage is not available.")
@@ -182,15 +198,45 @@ class CredentialsService:
         Raises:
             NotFound: there is no such credential.
             Forbidden: *principal* is neither its creator nor an admin.
+            BadGateway: the message gateway did not remove it; nothing is deleted.
         """
-        self._require_change(principal, await self._load(credential_id))
+        row = await self._load(credential_id)
+        self._require_change(principal, row)
+        await self._gateway.forget(_kind(row), self._open(row))
         if not await self._delete(principal, [credential_id]):
             raise NotFound(NOT_FOUND)
 
     async def delete_many(self, principal: Principal, ids: Collection[int]) -> None:
-        """Delete those of *ids* that exist and that *principal* may delete, in one transaction."""
-        if ids:
-            await self._delete(principal, ids)
+        """Delete those of *ids* that exist and that *principal* may delete, in one transaction.
+
+        Raises:
+            BadGateway: the message gateway did not remove some; nothing is deleted.
+        """
+        if not ids:
+            return
+        find = partial(
+            queries.find_gateway_ids, ids=ids, created_by=visibility.owners_in_scope(principal)
+        )
+        await self._gateway.forget_all(await self._store.read(find))
+        await self._delete(principal, ids)
+
+    async def set_active(
+        self, principal: Principal, credential_id: int, *, active: bool
+    ) -> dict[str, Any]:
+        """Activate or deactivate a credential at the message gateway; return its answer.
+
+        Raises:
+            NotFound: no such credential, or not of type `gateway`.
+            Forbidden: *principal* is neither its creator nor an admin.
+            BadGateway: the gateway refused, or there is none.
+        """
+        find = partial(queries.find_credential, credential_id=credential_id)
+        row = await self._store.read(find)
+        if row is None or row.credential_type != "gateway":
+            raise NotFound(NOT_A_GATEWAY)
+        self._require_change(principal, row)
+        gateway_id = self._open(row)["gateway_credential_id"]
+        return await self._gateway.set_active(gateway_id, active=active)
 
     async def test(self, credential_id: int) -> CredentialTest:
         """Call the provider once and say what came of it. Nothing is stored.
@@ -263,21 +309,17 @@ class CredentialsService:
         if not visibility.can_change_credential(principal, row.created_by_id):
             raise Forbidden(NOT_YOURS)
 
-    def _changed(
-        self,
-        principal: Principal,
-        old: CredentialRow,
-        *,
-        name: str | None,
-        detail: Mapping[str, Any],
-    ) -> CredentialRow:
-        kind = _kind(old)
+    def _merged(
+        self, principal: Principal, old: CredentialRow, detail: Mapping[str, Any]
+    ) -> Values:
         combine = merge if principal.user_id == old.created_by_id else merge_foreign
-        values = combine(kind, self._open(old), detail)
+        return combine(_kind(old), self._open(old), detail)
+
+    def _replaced(self, old: CredentialRow, *, name: str | None, values: Values) -> CredentialRow:
         return msgspec.structs.replace(
             old,
             name=old.name if name is None else name,
-            detail=self._seal(kind, values),
+            detail=self._seal(_kind(old), values),
             updated_at=self._clock.now(),
         )
 

@@ -15,12 +15,14 @@ from pipelit.actors.hub import Board
 from pipelit.clock import Clock, Ids
 from pipelit.llm import catalogue
 from pipelit.llm.types import ProviderSpec
+from pipelit.net.gateway import Gateway
 from pipelit.net.http import HttpClient
 from pipelit.services.agents import AgentsService
 from pipelit.services.api_keys import KeyEvents, describe_key
 from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.credentials import CredentialsService
+from pipelit.services.gateway import GatewaySync
 from pipelit.services.live import LiveFeed
 from pipelit.services.mfa import MfaService
 from pipelit.services.passwords import Passwords
@@ -36,6 +38,7 @@ from pipelit.web.call import Services
 from pipelit.web.routes import agents, auth, credentials, mfa, users
 from pipelit.web.server import Address, serve
 from pipelit.web.ws.endpoint import SocketEndpoint
+from tests.kit.gateway import no_gateway
 
 
 class Providers(Protocol):
@@ -177,7 +180,12 @@ async def end_of(socket: WebSocketConnection) -> tuple[int, str | None]:
 
 @asynccontextmanager
 async def account_server(
-    store: Store, directory: Path, providers: Providers, *, clock: Clock | None = None
+    store: Store,
+    directory: Path,
+    providers: Providers,
+    *,
+    clock: Clock | None = None,
+    gateway: Gateway | None = None,
 ) -> AsyncIterator[AccountServer]:
     """Serve accounts and credentials on a free port, and WebSockets without events."""
     clock, ids, events = clock or Clock(), Ids(), KeyEvents()
@@ -192,7 +200,9 @@ async def account_server(
             *credentials.ROUTES,
         ),
         root_routes=(),
-        services=Services(*_services(store, directory, providers, clock, events)),
+        services=Services(
+            *_services(store, directory, providers, clock, events, gateway or no_gateway())
+        ),
         authenticate=authenticator.authenticate,
         serve_socket=SocketEndpoint(
             LiveFeed(Board(), store, authenticator), authenticator.authenticate, stopping
@@ -213,7 +223,12 @@ async def account_server(
 
 
 def _services(
-    store: Store, directory: Path, providers: Providers, clock: Clock, events: KeyEvents
+    store: Store,
+    directory: Path,
+    providers: Providers,
+    clock: Clock,
+    events: KeyEvents,
+    gateway: Gateway,
 ) -> tuple[object, ...]:
     ids, secrets = Ids(), Secrets(new_key())
     passwords, permits = Passwords(cost=4), Permits()
@@ -238,5 +253,6 @@ def _services(
             secrets,
             test_provider=providers.test,
             list_models=providers.list,
+            gateway=GatewaySync(gateway),
         ),
     )

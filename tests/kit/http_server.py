@@ -43,8 +43,8 @@ class LocalServer:
 
 
 @asynccontextmanager
-async def serve(answer: Callable[[Seen], Answer]) -> AsyncIterator[LocalServer]:
-    """Serve on a free port of 127.0.0.1, one connection per request."""
+async def serve(answer: Callable[[Seen], Answer], *, port: int = 0) -> AsyncIterator[LocalServer]:
+    """Serve on a port of 127.0.0.1 (0: a free one), one connection per request."""
     server = LocalServer()
 
     async def handle(stream: trio.SocketStream) -> None:
@@ -68,7 +68,7 @@ async def serve(answer: Callable[[Seen], Answer]) -> AsyncIterator[LocalServer]:
                 server.client_left.set()
 
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
+        listeners = await nursery.start(partial(trio.serve_tcp, handle, port, host="127.0.0.1"))
         server.port = listeners[0].socket.getsockname()[1]
         yield server
         nursery.cancel_scope.cancel()

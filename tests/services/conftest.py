@@ -7,12 +7,14 @@ from pipelit.services.api_keys import KeyEvents
 from pipelit.services.auth import AuthService
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.credentials import CredentialsService
+from pipelit.services.gateway import GatewaySync
 from pipelit.services.passwords import Passwords
 from pipelit.services.permits import Permits
 from pipelit.services.sessions import Sessions
 from pipelit.store import Store
 from pipelit.store.secrets import Secrets, new_key
 from tests.kit.accounts import FakeProviders
+from tests.kit.gateway import no_gateway
 from tests.kit.hand_clock import HandClock
 from tests.kit.store import migrated, store, store_url
 
@@ -62,5 +64,10 @@ def credentials(
     store: Store, clock: HandClock, secrets: Secrets, providers: FakeProviders
 ) -> CredentialsService:
     return CredentialsService(
-        store, clock, secrets, test_provider=providers.test, list_models=providers.list
+        store,
+        clock,
+        secrets,
+        test_provider=providers.test,
+        list_models=providers.list,
+        gateway=GatewaySync(no_gateway()),
     )

@@ -70,6 +70,28 @@ def list_credentials(
     return [_build(row) for row in rows], total
 
 
+def list_gateway_details(conn: Connection) -> list[dict[str, Any]]:
+    """Return the clear fields of all credentials of type `gateway`, oldest first."""
+    statement = select(credentials.c.detail).where(credentials.c.credential_type == "gateway")
+    return [row["clear"] for row in conn.scalars(statement.order_by(credentials.c.id))]
+
+
+def find_gateway_ids(
+    conn: Connection, ids: Collection[int], *, created_by: Collection[int] | None
+) -> dict[int, str]:
+    """Return {id: the gateway's id} of those credentials that the gateway knows.
+
+    Args:
+        ids: which.
+        created_by: only those of these users; None: anybody's.
+    """
+    statement = select(credentials.c.id, credentials.c.detail).where(
+        *_of(ids, created_by), credentials.c.credential_type == "gateway"
+    )
+    rows = conn.execute(statement)
+    return {row.id: row.detail["clear"]["gateway_credential_id"] for row in rows}
+
+
 def insert_credential(conn: Connection, new: NewCredential) -> int:
     """Store *new*; return its id."""
     values = {name: getattr(new, name) for name in new.__struct_fields__}
@@ -96,14 +118,19 @@ def delete_credentials(
     Returns:
         The ids of the deleted.
     """
-    wanted: list[ColumnElement[bool]] = [credentials.c.id.in_(ids)]
-    if created_by is not None:
-        wanted.append(credentials.c.created_by_id.in_(created_by))
+    wanted = _of(ids, created_by)
     doomed = list(conn.scalars(select(credentials.c.id).where(*wanted)))
     if doomed:
         _touch_workflows_using(conn, doomed)
         conn.execute(delete(credentials).where(credentials.c.id.in_(doomed)))
     return doomed
+
+
+def _of(ids: Collection[int], created_by: Collection[int] | None) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = [credentials.c.id.in_(ids)]
+    if created_by is not None:
+        wanted.append(credentials.c.created_by_id.in_(created_by))
+    return wanted
 
 
 def _build(row: RowMapping) -> CredentialRow:

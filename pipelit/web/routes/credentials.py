@@ -122,8 +122,31 @@ async def list_models(call: Call) -> Sequence[CredentialModel]:
     return await call.service(CredentialsService).list_models(call.path.number("credential_id"))
 
 
+async def activate(call: Call) -> dict[str, Any]:
+    """Activate a credential at the message gateway."""
+    return await _set_active(call, active=True)
+
+
+async def deactivate(call: Call) -> dict[str, Any]:
+    """Deactivate a credential at the message gateway."""
+    return await _set_active(call, active=False)
+
+
+async def _set_active(call: Call, *, active: bool) -> dict[str, Any]:
+    return await call.service(CredentialsService).set_active(
+        call.principal, call.path.number("credential_id"), active=active
+    )
+
+
 _NOT_FOUND = Refuses(404, "Credential not found.", "no such credential")
 _NOT_AN_LLM = Refuses(404, "LLM credential not found.", "no such credential of type `llm`")
+_NOT_A_GATEWAY = Refuses(
+    404, "Gateway credential not found.", "no such credential of type `gateway`"
+)
+_GATEWAY = (
+    Refuses(502, "Gateway API error <status>: <message>", "the message gateway refused"),
+    Refuses(502, "Gateway unavailable.", "the message gateway does not answer"),
+)
 _NOT_YOURS = Refuses(
     403,
     "Only the creator or an admin can modify this credential.",
@@ -167,6 +190,7 @@ ROUTES = (
         body=CreateCredential,
         status=201,
         response=Credential,
+        refuses=_GATEWAY,
         examples=(
             Example(
                 path="/api/v1/credentials/",
@@ -193,6 +217,13 @@ ROUTES = (
         summary="Delete several credentials; those the caller may not delete are skipped.",
         body=DeleteCredentials,
         status=204,
+        refuses=(
+            Refuses(
+                502,
+                "Failed to delete gateway credentials: <ids>. Database unchanged.",
+                "the message gateway did not remove some",
+            ),
+        ),
         examples=(
             Example(path="/api/v1/credentials/batch-delete/", body={"ids": [3, 4]}, status=204),
         ),
@@ -222,7 +253,7 @@ ROUTES = (
         ),
         body=ChangeCredential,
         response=Credential,
-        refuses=(_NOT_FOUND, _NOT_YOURS),
+        refuses=(_NOT_FOUND, _NOT_YOURS, *_GATEWAY),
         examples=(
             Example(
                 path="/api/v1/credentials/4/",
@@ -239,7 +270,7 @@ ROUTES = (
         section="credentials",
         summary="Delete a credential; nodes that use it lose the reference.",
         status=204,
-        refuses=(_NOT_FOUND, _NOT_YOURS),
+        refuses=(_NOT_FOUND, _NOT_YOURS, *_GATEWAY),
         examples=(Example(path="/api/v1/credentials/4/", status=204),),
     ),
     Route(
@@ -273,5 +304,25 @@ ROUTES = (
                 response=[{"id": "demo-1", "name": "demo-1"}],
             ),
         ),
+    ),
+    *(
+        Route(
+            "POST",
+            f"/credentials/{{credential_id:int}}/{word}/",
+            handler,
+            auth=Auth.BEARER,
+            section="credentials",
+            summary=f"{word.capitalize()} a credential at the message gateway.",
+            description="The gateway's answer is passed on.",
+            response=dict[str, Any],
+            refuses=(_NOT_A_GATEWAY, _NOT_YOURS, *_GATEWAY),
+            examples=(
+                Example(
+                    path=f"/api/v1/credentials/7/{word}/",
+                    response={"id": "shop-bot", "active": word == "activate"},
+                ),
+            ),
+        )
+        for word, handler in (("activate", activate), ("deactivate", deactivate))
     ),
 )
