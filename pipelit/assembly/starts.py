@@ -1,9 +1,14 @@
-"""What starts executions from outside: chat, webhooks."""
+"""What starts executions from outside: chat, webhooks, the message gateway."""
+
+from contextlib import suppress
 
 from pipelit.actors import paths
-from pipelit.actors.runtime import System
+from pipelit.actors.delivery import Say
+from pipelit.actors.runtime import ActorError, System
 from pipelit.assembly.base import Base
 from pipelit.services.chats import ChatsService
+from pipelit.services.confirmations import Confirmations
+from pipelit.services.inbound import InboundService
 from pipelit.services.starts import Starter
 from pipelit.services.webhooks import WebhooksService
 
@@ -21,8 +26,21 @@ def build_starter(base: Base, system: System) -> Starter:
 
 def build_entrances(base: Base, system: System, starter: Starter) -> tuple[object, ...]:
     """Build the services people and machines start executions through."""
-    store, ids = base.opened.store, base.world.ids
+    store, ids, clock = base.opened.store, base.world.ids, base.world.clock
+    delivery = system.ref(paths.DELIVERY)
+
+    def tell(credential_id: str, chat_id: str, text: str) -> None:
+        with suppress(ActorError):  # best effort
+            delivery.tell(Say(credential_id, chat_id, text))
+
     return (
         ChatsService(store, starter, ids, session=system.family(paths.CHATS).ref),
         WebhooksService(store, starter),
+        InboundService(
+            store,
+            starter,
+            Confirmations(store, clock),
+            token=base.settings.gateway_inbound_token.get_secret_value(),
+            tell=tell,
+        ),
     )

@@ -64,7 +64,7 @@ def build_document(
     routes = [(API_PREFIX, route) for route in api_routes] + [("", route) for route in root_routes]
     book = SchemaBook(
         (model for _, route in routes for model in _models(route)),
-        _distinct(route.response for _, route in routes if route.response is not None),
+        _distinct(kind for _, route in routes for kind in _answers(route).values() if kind),
     )
     paths: dict[str, dict[str, Any]] = {}
     for prefix, route in routes:
@@ -153,18 +153,9 @@ def _parameters(route: Route, book: SchemaBook) -> list[dict[str, Any]]:
 
 
 def _responses(route: Route, book: SchemaBook, *, in_api: bool) -> dict[str, Any]:
-    success: dict[str, Any] = {"description": route.summary}
-    if route.response is not None:
-        content: dict[str, Any] = {"schema": book.of_type(route.response)}
-        examples = {
-            f"{route.method} {example.path}": {"value": example.response}
-            for example in route.examples
-            if example.status == route.status and example.response is not None
-        }
-        if examples:
-            content["examples"] = examples
-        success["content"] = {"application/json": content}
-    responses = {str(route.status): success}
+    responses = {
+        str(status): _success(route, status, kind, book) for status, kind in _answers(route).items()
+    }
     refusals = _refusals(route, in_api=in_api)
     statuses = {refusal.status for refusal in refusals} | ({422} if _has_schema(route) else set())
     for status in sorted(statuses):
@@ -173,6 +164,26 @@ def _responses(route: Route, book: SchemaBook, *, in_api: bool) -> dict[str, Any
             plain, lists_problems=status == 422 and _has_schema(route)
         )
     return responses
+
+
+def _answers(route: Route) -> dict[int, object]:
+    """Return what a route answers when it succeeds: {status: type}."""
+    return {route.status: route.response, **route.also}
+
+
+def _success(route: Route, status: int, kind: object, book: SchemaBook) -> dict[str, Any]:
+    success: dict[str, Any] = {"description": route.summary}
+    if kind is not None:
+        content: dict[str, Any] = {"schema": book.of_type(kind)}
+        examples = {
+            f"{route.method} {example.path}": {"value": example.response}
+            for example in route.examples
+            if example.status == status and example.response is not None
+        }
+        if examples:
+            content["examples"] = examples
+        success["content"] = {"application/json": content}
+    return success
 
 
 def _has_schema(route: Route) -> bool:

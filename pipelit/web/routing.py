@@ -48,6 +48,7 @@ Path parameters: `{slug}` text, `{edge_id:int}` integer, `{rest:path}` text with
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -112,6 +113,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 class Route:
     """One route. Immutable by convention; checked when it is made, so a mistake fails the start.
 
+    `also` holds other ways to succeed: {status: type of the answer, None for an empty one}.
+
     Raises:
         TypeError: a required part is missing, `auth` above all.
         ValueError: the template is malformed, or a body is declared on GET.
@@ -132,6 +135,7 @@ class Route:
         headers: type[BaseModel] | None = None,
         status: int = 200,
         response: object = None,
+        also: Mapping[int, object] = MappingProxyType({}),
         refuses: tuple[Refuses, ...] = (),
         examples: tuple[Example, ...] = (),
         description: str = "",
@@ -153,6 +157,7 @@ class Route:
         self.headers = headers
         self.status = status
         self.response = response
+        self.also = also
         self.refuses = refuses
         self.examples = examples
         self.parameters = _parameters(path)

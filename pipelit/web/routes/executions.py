@@ -200,6 +200,7 @@ ROUTES = (
         ),
         query=EventsQuery,
         response=EventPage,
+        also={204: None},
         refuses=(NOT_FOUND,),
     ),
     Route(
