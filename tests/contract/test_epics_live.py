@@ -1,0 +1,100 @@
+"""Epics on the whole product: their channel, and the executions linked to their tasks."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.kit.api import Api
+from tests.kit.model_server import ModelServer
+from tests.kit.site import People, Site, build_thinker
+from tests.kit.ws_client import WsClient, ws_client
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def otto(site: Site) -> AsyncIterator[WsClient]:
+    """The socket of somebody who made none of it."""
+    async with ws_client(site.url, token=site.otto) as client:
+        yield client
+
+
+async def change(api: Api, path: str, **fields: object) -> Any:
+    answer = await api.call("PATCH", path, fields)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_everybody_hears_an_epic_in_order(people: People, otto: WsClient) -> None:
+    """Each change once, whole, on `epic:<id>`; nothing of other epics."""
+    epic = await people.olga.post("/epics/", {"title": "E"})
+    other = await people.olga.post("/epics/", {"title": "other"})
+    channel, path = f"epic:{epic['id']}", f"/epics/{epic['id']}/"
+    await otto.subscribe(channel)
+
+    first = await people.olga.post("/tasks/", {"epic_id": epic["id"], "title": "1"})
+    body = {"epic_id": epic["id"], "title": "2", "depends_on": [first["id"]]}
+    second = await people.olga.post("/tasks/", body)
+    await change(people.olga, f"/epics/{other['id']}/", title="unheard")
+    done = await change(people.olga, f"/tasks/{first['id']}/", status="completed")
+    active = await change(people.ada, path, status="active")
+    await people.ada.call("DELETE", f"/tasks/{second['id']}/")
+    await people.ada.call("POST", "/tasks/batch-delete/", {"task_ids": [first["id"]]})
+    await people.ada.call("DELETE", path)
+
+    frames = await otto.hear_until("epic_deleted")
+    assert [(frame["type"], frame["data"].get("id")) for frame in frames] == [
+        ("task_created", first["id"]),
+        ("task_created", second["id"]),
+        ("task_updated", second["id"]),
+        ("task_updated", first["id"]),
+        ("epic_updated", epic["id"]),
+        ("task_deleted", second["id"]),
+        ("tasks_deleted", None),
+        ("epic_deleted", epic["id"]),
+    ]
+    data = [frame["data"] for frame in frames]
+    assert data[:2] == [first, second]
+    assert data[2]["status"] == "pending"
+    assert data[3:5] == [done, active]
+    assert data[6] == {"task_ids": [first["id"]]}
+    for frame in frames:
+        assert set(frame) == {"type", "channel", "timestamp", "data"}
+        assert frame["channel"] == channel
+
+
+async def test_a_cancelled_epic_cancels_what_its_tasks_run(
+    people: People, slug: str, provider: ModelServer
+) -> None:
+    """The execution of a running task ends; that of a finished one goes on."""
+    await build_thinker(people.olga, slug, provider)
+    epic = await people.olga.post("/epics/", {"title": "E"})
+    runs = {}
+    for status in ("running", "completed"):
+        execution_id = await people.olga.run(slug)
+        runs[execution_id] = await provider.next_call()
+        task = await people.olga.post("/tasks/", {"epic_id": epic["id"], "title": status})
+        fields = {"status": status, "execution_id": execution_id}
+        await change(people.olga, f"/tasks/{task['id']}/", **fields)
+
+    await change(people.otto, f"/epics/{epic['id']}/", status="cancelled")
+
+    (running, call), (completed, other_call) = runs.items()
+    assert (await people.olga.show(running))["status"] == "cancelled"
+    await call.wait_gone()
+    assert (await people.olga.show(completed))["status"] == "running"
+    await other_call.respond(400, {"error": {"message": "no"}})
+    assert (await people.olga.wait_end(completed))["status"] == "failed"
+
+
+async def test_a_link_to_nothing_keeps_no_epic_from_being_cancelled(people: People) -> None:
+    """`execution_id` is not checked."""
+    epic = await people.olga.post("/epics/", {"title": "E"})
+    task = await people.olga.post("/tasks/", {"epic_id": epic["id"], "title": "T"})
+    fields = {"status": "running", "execution_id": "nothing"}
+    await change(people.olga, f"/tasks/{task['id']}/", **fields)
+
+    cancelled = await change(people.olga, f"/epics/{epic['id']}/", status="cancelled")
+
+    assert cancelled["status"] == "cancelled"

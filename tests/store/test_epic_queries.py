@@ -1,0 +1,86 @@
+"""What epics and tasks ask of both databases alike."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import URL, Connection, insert
+
+from pipelit.store import Store
+from pipelit.store.database import Purpose, open_engine
+from pipelit.store.queries.epics import delete_epics, list_epics
+from pipelit.store.queries.tasks import cancel_open_tasks, list_states, list_tasks
+from pipelit.store.schema import epics, metadata, tasks, users, workflows
+from tests.kit.store import running_store
+
+NOW = datetime(2026, 2, 3, tzinfo=UTC)
+TAGS = (["q1", "x"], ["q1", "q2"], ["a,", "b"], ['say "hi"'], ["ä", ","], [])
+
+
+@pytest.fixture
+async def store(url: URL) -> AsyncIterator[Store]:
+    """One epic per list of tags; the first has a task of each status."""
+    engine = open_engine(url, Purpose.MIGRATE)
+    metadata.create_all(engine, tables=[users, workflows, epics, tasks])
+    engine.dispose()
+    async with running_store(url) as running:
+        await running.write(_fill)
+        yield running
+
+
+def _fill(conn: Connection) -> None:
+    same = {"title": "T", "created_at": NOW, "updated_at": NOW}
+    for number, tags in enumerate(TAGS):
+        conn.execute(insert(epics).values(id=f"ep-{number}", tags=tags, **same))
+    for status in ("pending", "blocked", "running", "completed", "failed", "cancelled"):
+        row = {"id": f"tk-{status}", "epic_id": "ep-0", "status": status, "depends_on": ["tk-x"]}
+        conn.execute(insert(tasks).values(**row, tags=["t"], notes=[], **same))
+
+
+async def test_tags_are_found_whole(store: Store) -> None:
+    """Case-sensitive, whatever characters they hold; no tags are no filter."""
+    expected = {
+        ("q1",): "10",
+        ("q2", "x"): "10",
+        ("Q1",): "",
+        ("q",): "",
+        (",",): "4",
+        ("a,",): "2",
+        ('say "hi"',): "3",
+        ("ä",): "4",
+        ("%",): "",
+        (): "543210",
+    }
+
+    def search(conn: Connection) -> dict[tuple[str, ...], tuple[str, int]]:
+        found = {}
+        for tags in expected:
+            rows, total = list_epics(conn, status=None, tags=tags, limit=10, offset=0)
+            found[tags] = "".join(row.id[3:] for row in rows), total
+        return found
+
+    found = await store.read(search)
+    assert found == {tags: (numbers, len(numbers)) for tags, numbers in expected.items()}
+
+
+async def test_open_tasks_are_cancelled_and_told_as_they_were(store: Store) -> None:
+    """The finished ones stay."""
+    before = await store.write(lambda conn: cancel_open_tasks(conn, "ep-0", now=NOW))
+
+    assert {row.status for row in before} == {"pending", "blocked", "running"}
+    states = await store.read(lambda conn: list_states(conn, "ep-0"))
+    assert sorted(state["status"] for state in states) == [
+        *["cancelled"] * 4,
+        "completed",
+        "failed",
+    ]
+    assert {tuple(state["depends_on"]) for state in states} == {("tk-x",)}
+
+
+async def test_an_epic_takes_its_tasks_along(store: Store) -> None:
+    """By the foreign key; ids that are not there are skipped."""
+    gone = await store.write(lambda conn: delete_epics(conn, ["ep-1", "ep-none", "ep-0"]))
+
+    assert gone == ["ep-0", "ep-1"]
+    _, total = await store.read(lambda conn: list_tasks(conn, epic_id=None, limit=0, offset=0))
+    assert total == 0
