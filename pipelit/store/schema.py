@@ -261,6 +261,7 @@ executions = Table(
     Index("ix_executions_workflow_started", "workflow_id", "started_at"),
     Index("ix_executions_started", "started_at", "created_seq"),
     Index("ix_executions_thread", "thread_id", "status"),
+    Index("ix_executions_user", "user_id", "started_at"),
     Index("ix_executions_completed", "completed_at"),
     CheckConstraint(
         "status IN ('pending','running','interrupted','completed','failed','cancelled')",

@@ -466,6 +466,7 @@ def upgrade() -> None:
         batch_op.create_index("ix_executions_started", ["started_at", "created_seq"], unique=False)
         batch_op.create_index("ix_executions_status", ["status", "created_seq"], unique=False)
         batch_op.create_index("ix_executions_thread", ["thread_id", "status"], unique=False)
+        batch_op.create_index("ix_executions_user", ["user_id", "started_at"], unique=False)
         batch_op.create_index(
             "ix_executions_workflow_started", ["workflow_id", "started_at"], unique=False
         )
