@@ -1,6 +1,7 @@
 """The only list of what each component type runs and which tools it offers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
@@ -17,8 +18,11 @@ from pipelit.nodes.small_tools import (
     current_datetime,
     datetime_tools,
 )
+from pipelit.nodes.system_health import ReportHealth, system_health_tools
+from pipelit.nodes.topology import CheckTopology, validate_topology_tools
 from pipelit.nodes.wait import wait
 from pipelit.nodes.web_search import FindServer, web_search_tools
+from pipelit.nodes.whoami import FindParent, whoami_tools
 
 
 def build_components(judge: RuleJudge) -> Mapping[str, Component]:
@@ -49,14 +53,28 @@ TOOLS: Mapping[str, ToolFactory] = MappingProxyType(
 """{component type: makes the tools an attached node of it offers}, where nothing is needed."""
 
 
-def build_tools(*, memory: Memory, find_search_server: FindServer) -> Mapping[str, ToolFactory]:
+@dataclass(frozen=True, kw_only=True)
+class ToolPorts:
+    """What tools reach of the platform."""
+
+    memory: Memory
+    find_search_server: FindServer
+    find_parent: FindParent
+    check_topology: CheckTopology
+    report_health: ReportHealth
+
+
+def build_tools(ports: ToolPorts) -> Mapping[str, ToolFactory]:
     """Return {component type: makes the tools an attached node of it offers}."""
     return MappingProxyType(
         {
             **TOOLS,
-            "memory_read": partial(memory_read_tools, memory=memory),
-            "memory_write": partial(memory_write_tools, memory=memory),
-            "web_search": partial(web_search_tools, find_server=find_search_server),
+            "memory_read": partial(memory_read_tools, memory=ports.memory),
+            "memory_write": partial(memory_write_tools, memory=ports.memory),
+            "system_health": partial(system_health_tools, report=ports.report_health),
+            "validate_topology": partial(validate_topology_tools, check=ports.check_topology),
+            "web_search": partial(web_search_tools, find_server=ports.find_search_server),
+            "whoami": partial(whoami_tools, find_parent=ports.find_parent),
         }
     )
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from pipelit.actors.turns import event_data
 from pipelit.clock import Clock
 from pipelit.engine.advice import Origin
-from pipelit.engine.dsl import Catalogue, Checked, LlmCredential, check_document
+from pipelit.engine.dsl import Caller, Catalogue, Checked, LlmCredential, check_document
 from pipelit.engine.validate import Report, validate_workflow
 from pipelit.errors import BadRequest, Conflict, NotFound
 from pipelit.services import visibility
@@ -201,11 +201,7 @@ class WorkflowsService:
 
     async def check_dsl(self, text: str) -> Checked:
         """Tell whether a YAML definition compiles; nothing is stored and no provider is called."""
-
-        def check(conn: Connection) -> Checked:
-            return check_document(text, Catalogue(credentials=_llm_credentials(conn)))
-
-        return await self._canvas.read(check)
+        return await self._canvas.read(partial(check_topology, text=text))
 
     async def _bury(self, rows: Sequence[WorkflowRow], *, turn: str) -> None:
         for row in rows:
@@ -227,6 +223,11 @@ class WorkflowsService:
 
     def _show(self, row: WorkflowRow) -> Workflow:
         return show_workflow(row, default_limit=self._default_limit())
+
+
+def check_topology(conn: Connection, text: str, caller: Caller | None = None) -> Checked:
+    """Tell whether a YAML definition compiles for *caller*; takes a while, so in no event loop."""
+    return check_document(text, Catalogue(credentials=_llm_credentials(conn), caller=caller))
 
 
 def _llm_credentials(conn: Connection) -> tuple[LlmCredential, ...]:

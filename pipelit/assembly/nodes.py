@@ -1,0 +1,85 @@
+"""What nodes run with: components, models, tools, memory, skills."""
+
+from functools import partial
+from typing import Literal
+
+from pipelit.assembly.base import Base
+from pipelit.llm.locality import is_local
+from pipelit.llm.types import ProviderSpec
+from pipelit.nodes.agent import AgentParts, agent_component
+from pipelit.nodes.agent_model import ModelParts
+from pipelit.nodes.base import Component
+from pipelit.nodes.categorizer import CategorizerParts, categorizer_component
+from pipelit.nodes.extractor import ExtractorParts, extractor_component
+from pipelit.nodes.identify_user import identify_user_component
+from pipelit.nodes.parsing import OutputParsing
+from pipelit.nodes.registry import ToolPorts, build_components, build_tools
+from pipelit.nodes.rules import RuleJudge
+from pipelit.nodes.skills import SkillLibrary
+from pipelit.nodes.web_search import FindServer, web_search
+from pipelit.services.agent_lookup import AgentLookup
+from pipelit.services.agent_memory import StoredMemory
+from pipelit.services.credentials import CredentialsService, NoProvider
+from pipelit.services.system_health import SystemHealth
+
+
+def build_node_components(base: Base, credentials: CredentialsService) -> dict[str, Component]:
+    """Build what each component type runs."""
+    memory = StoredMemory(base.opened.store, base.world.clock, base.world.ids)
+    models = build_models(base, credentials)
+    parsing = OutputParsing(base.pool)
+    ports = build_tool_ports(base, memory, find_search_server(base, credentials))
+    skills = SkillLibrary((base.settings.data_dir / "skills", *base.settings.skill_dirs))
+    return {
+        **build_components(RuleJudge(base.pool, base.world.clock)),
+        "agent": agent_component(
+            AgentParts(models=models, tools=build_tools(ports), skills=skills)
+        ),
+        "categorizer": categorizer_component(
+            CategorizerParts(models=models, parsing=parsing, memory=memory)
+        ),
+        "extractor": extractor_component(ExtractorParts(models=models, parsing=parsing)),
+        "identify_user": identify_user_component(memory),
+        "web_search": partial(web_search, find_server=ports.find_search_server),
+    }
+
+
+def build_models(base: Base, credentials: CredentialsService) -> ModelParts:
+    """Build what AI nodes need to reach models."""
+
+    async def find_credential(
+        credential_id: int,
+    ) -> ProviderSpec | Literal["missing", "not_llm"]:
+        found = await credentials.provider_spec(credential_id)
+        if isinstance(found, NoProvider):
+            return "missing" if found is NoProvider.MISSING else "not_llm"
+        return found
+
+    return ModelParts(
+        providers=base.providers,
+        find_credential=find_credential,
+        prices=base.prices,
+        is_local=lambda spec: is_local(spec.base_url, base.resolver),
+    )
+
+
+def find_search_server(base: Base, credentials: CredentialsService) -> FindServer:
+    """Return how web searches find their server: a preferred credential, else the operator's."""
+
+    async def find() -> str:
+        config = await credentials.find_preferred_tool("searxng") or {}
+        return str(config.get("url") or base.settings.searxng_url)
+
+    return find
+
+
+def build_tool_ports(base: Base, memory: StoredMemory, search: FindServer) -> ToolPorts:
+    """Build what tools reach of the platform."""
+    lookup = AgentLookup(base.opened.store)
+    return ToolPorts(
+        memory=memory,
+        find_search_server=search,
+        find_parent=lookup.find_parent,
+        check_topology=lookup.check_topology,
+        report_health=SystemHealth(base.opened.store, base.world.clock).report,
+    )
