@@ -18,7 +18,7 @@ from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession
 from pipelit.actors.delivery import Delivery
 from pipelit.actors.hub import Hub
-from pipelit.actors.leases import Lease
+from pipelit.actors.leases import Lease, escalate_when_lost
 from pipelit.actors.manager import Manager
 from pipelit.actors.reconciler import Reconciler
 from pipelit.actors.runtime import (
@@ -134,7 +134,10 @@ def build_root(base: Base) -> SupervisorSpec:
                 mailbox=Mailbox(capacity=HUB_MAILBOX),
             ),
             ChildSpec(
-                id="lease", kind="lease", start=lambda: Lease(store, base.owner, shared=shared)
+                id="lease",
+                kind="lease",
+                start=lambda: Lease(store, base.owner, shared=shared),
+                decide=escalate_when_lost,
             ),
             ChildSpec(
                 id="delivery",

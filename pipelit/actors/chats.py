@@ -66,7 +66,9 @@ class ChatSession(Actor[ChatMessage]):
         """Find what runs and what waits."""
         self._manager: ActorRef[ManagerMessage] = self.ctx.system.ref(paths.MANAGER)
         self._queue.extend(
-            await self._store.read(lambda conn: queries.session_queue(conn, self._thread_id))
+            await self._store.read(
+                lambda conn: queries.session_queue(conn, self._thread_id), patient=True
+            )
         )
         self._run_next()
 

@@ -107,7 +107,7 @@ class Execution(Actor[ExecutionMessage]):
 
     async def on_start(self) -> None:
         """Load the run and go on with it; nothing to do if it has ended meanwhile."""
-        loaded = await self._parts.store.read(lambda conn: rows.load(conn, self._id))
+        loaded = await self._parts.store.read(lambda conn: rows.load(conn, self._id), patient=True)
         if loaded is None:
             self.ctx.stop()
             return

@@ -6,7 +6,7 @@ and what it owned is free for whoever starts next. Contract: engine.md §10.7.
 
 from sqlalchemy import Connection
 
-from pipelit.actors.runtime import Actor, Message
+from pipelit.actors.runtime import Actor, Directive, Message
 from pipelit.errors import PipelitError
 from pipelit.store import Store, StoreError
 from pipelit.store.queries import journal
@@ -65,3 +65,8 @@ class Lease(Actor[Renew]):
 
         await self._store.write(release)
         self.ctx.stop()
+
+
+def escalate_when_lost(error: Exception) -> Directive:
+    """Decide about a crash: an epoch whose lease is lost never writes again."""
+    return Directive.ESCALATE if isinstance(error, LeaseLost) else Directive.RESTART

@@ -208,7 +208,7 @@ class Manager(Actor[ManagerMessage]):
 
     async def _look(self, execution_id: str) -> None:
         found = await self._parts.store.read(
-            lambda conn: executions_queries.find(conn, execution_id)
+            lambda conn: executions_queries.find(conn, execution_id), patient=True
         )
         match found.status if found is not None else None:
             case "pending":
@@ -220,7 +220,9 @@ class Manager(Actor[ManagerMessage]):
 
     async def _take_up(self, execution_id: str, crashed: bool) -> None:
         """Adopt what another server left behind; who only waited did not crash it."""
-        loaded = await self._parts.store.read(lambda conn: journal.load(conn, execution_id))
+        loaded = await self._parts.store.read(
+            lambda conn: journal.load(conn, execution_id), patient=True
+        )
         waited = loaded is not None and only_waits(loaded)
         await self._adopt(execution_id, crashed and not waited)
 
@@ -270,7 +272,7 @@ class Manager(Actor[ManagerMessage]):
             await trio.sleep(CANCEL_PAUSE)
             return False
         found = await self._parts.store.read(
-            lambda conn: executions_queries.find(conn, execution_id)
+            lambda conn: executions_queries.find(conn, execution_id), patient=True
         )
         match found.status if found is not None else "completed":
             case "pending":

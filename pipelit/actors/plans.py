@@ -50,7 +50,7 @@ class Plans:
         def compile_now(conn: Connection) -> Compiled:
             return _compile(conn, workflow_id, trigger_node_id)
 
-        compiled = await self._store.read(compile_now)
+        compiled = await self._store.read(compile_now, patient=True)
         self._compiled[key] = compiled
         while len(self._compiled) > self._capacity:
             self._compiled.popitem(last=False)

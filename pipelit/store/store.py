@@ -3,17 +3,22 @@
 from contextlib import nullcontext
 from typing import TypeVar
 
+import trio
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
 from pipelit.store.commit import Committer, Unit
 from pipelit.store.database import Purpose, open_engine
-from pipelit.store.errors import StoreError
+from pipelit.store.errors import ReadTimeout, StorageUnavailable, StoreError
 from pipelit.store.meter import StoreStatistics
 from pipelit.store.reader import READ_TIMEOUT, READERS, Reader
 from pipelit.store.writer import BATCH, CAPACITY, Hold, Writer
 
 T = TypeVar("T")
+
+
+PATIENT_PAUSE = 0.5
+"""Seconds between two tries of a patient read."""
 
 
 class Store:
@@ -66,20 +71,29 @@ class Store:
         """
         return await self._writer.write(unit, patient=patient)
 
-    async def read(self, query: Unit[T], *, timeout: float | None = None) -> T:
+    async def read(
+        self, query: Unit[T], *, timeout: float | None = None, patient: bool = False
+    ) -> T:
         """Run *query* on one snapshot of what is committed and return what it returned.
 
         Cancelling abandons it at once.
 
         Args:
             query: only reads, and returns plain values: rows are fetched before it returns.
-            timeout: seconds; None means the store's own.
+            timeout: seconds for one try; None means the store's own.
+            patient: try again until the database answers. For what must happen, however late.
 
         Raises:
-            StorageUnavailable: the database does not answer.
-            ReadTimeout: the deadline passed.
+            StorageUnavailable: the database does not answer (never when patient).
+            ReadTimeout: the deadline passed (never when patient).
         """
-        return await self._reader.read(query, timeout=timeout)
+        while True:
+            try:
+                return await self._reader.read(query, timeout=timeout)
+            except (StorageUnavailable, ReadTimeout):
+                if not patient:
+                    raise
+            await trio.sleep(PATIENT_PAUSE)
 
     async def run(self) -> None:
         """Be the writer, until cancelled or stopped. May be called again after it ended.

@@ -7,7 +7,7 @@ import trio
 from sqlalchemy import URL, Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from pipelit.store import ReadTimeout, Store
+from pipelit.store import ReadTimeout, StorageUnavailable, Store
 from tests.store.items import add, names
 
 ENDLESS = text(
@@ -56,6 +56,19 @@ async def test_a_query_past_its_deadline_is_abandoned(sqlite_url: URL) -> None:
             await store.read(lambda conn: conn.scalar(ENDLESS), timeout=0.05)
 
         assert await store.read(lambda conn: conn.scalar(text("SELECT 1")), timeout=10) == 1
+
+
+async def test_a_patient_read_is_tried_until_the_database_answers(sqlite_url: URL) -> None:
+    """Trouble of the database costs it time, nothing else."""
+    troubles = [ReadTimeout("late"), StorageUnavailable()]
+
+    def query(conn: Connection) -> int | None:
+        if troubles:
+            raise troubles.pop()
+        return conn.scalar(text("SELECT 1"))
+
+    with closing(Store(sqlite_url, readers=1)) as store:
+        assert await store.read(query, patient=True) == 1
 
 
 async def test_a_cancelled_read_returns_at_once(sqlite_url: URL) -> None:
