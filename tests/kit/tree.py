@@ -38,7 +38,7 @@ from pipelit.actors.runtime import (
 )
 from pipelit.actors.runtime.testing import PlantedFaults
 from pipelit.actors.store_writer import StoreWriter
-from pipelit.clock import Ids, TrioClock
+from pipelit.clock import Clock, Ids, TrioClock
 from pipelit.engine.limits import SizeLimits
 from pipelit.engine.trigger import chat_trigger
 from pipelit.nodes.base import Component, NodeServices
@@ -245,8 +245,12 @@ async def open_tree(
     zombie_threshold: int = 0,
     hub_capacity: int = 50_000,
     wall: Any = None,
+    more: Callable[[Store, Owner, Clock], Sequence[Any]] = lambda *_: (),
 ) -> AsyncIterator[Tree]:
-    """Run a server for the length of the block. *components*: {node_id: what it does}."""
+    """Run a server for the length of the block.
+
+    *components*: {node_id: what it does}. *more*: further children, started before the reconciler.
+    """
     store = Store(url, hold=hold_of(clock))
     board, faults, wall = Board(), PlantedFaults(), wall or TrioClock(START)
     owner = Owner("server", epoch)
@@ -292,6 +296,7 @@ async def open_tree(
             idle_after=900.0,
             mailbox=Mailbox(capacity=64),
         ),
+        *more(store, owner, wall),
         ChildSpec(
             id="reconciler",
             kind="reconciler",
