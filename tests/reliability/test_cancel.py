@@ -11,7 +11,7 @@ from tests.kit.api import Api, calling, node_events
 from tests.kit.model_server import ModelCall, model_server
 from tests.kit.server_process import ServerProcess, free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PROMISE = 0.3
 """Seconds from the cancel request until the provider has lost its client."""

@@ -15,7 +15,7 @@ from tests.kit.server_process import ServerProcess, free_port
 from tests.reliability.outside import Outside, Question, outside
 from tests.reliability.workflows import NAP_SECONDS, build_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 NAP = f"Waited {NAP_SECONDS} seconds"
 
@@ -97,7 +97,6 @@ async def wait_all(api: Api, started: dict[str, str]) -> dict[str, Any]:
     return details
 
 
-@pytest.mark.timeout(180)
 async def test_20_killed_executions_complete_and_repeat_nothing(tmp_path: Path) -> None:
     """Right outputs, gapless events, each node once, committed answers and tool calls kept."""
     async with outside(held_questions()) as world:

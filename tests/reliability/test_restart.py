@@ -16,7 +16,7 @@ from tests.kit.server_process import ServerProcess, free_port
 from tests.reliability.outside import outside
 from tests.reliability.workflows import build_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 FLOODED = 6
 """Chat sessions that are written to at once."""

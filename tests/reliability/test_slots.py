@@ -9,7 +9,7 @@ from tests.kit.server_process import ServerProcess, free_port
 from tests.reliability.outside import outside
 from tests.reliability.workflows import build_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 async def test_executions_wait_for_a_slot_in_order_of_creation(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.reliability.outside import Outside, outside
 from tests.reliability.records import check_records
 from tests.reliability.workflows import build_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 STORM = 60
 WRITERS = 10
@@ -86,7 +86,6 @@ async def until_asked(world: Outside, times: int) -> None:
         await world.wait_change()
 
 
-@pytest.mark.timeout(180)
 async def test_runs_that_are_killed_at_any_moment_complete(tmp_path: Path) -> None:
     """Two kills while ten runs make their way through two agents and a tool."""
     async with outside() as world:
