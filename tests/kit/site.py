@@ -42,7 +42,7 @@ class Site:
 
     def add_key(self, username: str, key: str, expires_at: datetime) -> None:
         """Give a user a key that expires, behind the server's back."""
-        with _writing(self.server) as connection:
+        with writing(self.server) as connection:
             users = schema.users
             user_id = connection.scalar(select(users.c.id).where(users.c.username == username))
             now = Clock().now()
@@ -64,7 +64,13 @@ class People:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The server of this worker's contract tests."""
-    server = ServerProcess(tmp_path_factory.mktemp("site"), free_port())
+    with run_site(ServerProcess(tmp_path_factory.mktemp("site"), free_port())) as running:
+        yield running
+
+
+@contextmanager
+def run_site(server: ServerProcess) -> Iterator[Site]:
+    """Run a server of a module's own, in which the three people exist."""
     with server.log.open("wb") as log:
         process = subprocess.Popen(
             server.command(), stdout=log, stderr=subprocess.PIPE, env=server.environment()
@@ -87,13 +93,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def _add_people(server: ServerProcess, *names: str) -> None:
     """Add normal users behind the server's back: no route does yet."""
-    with _writing(server) as connection:
+    with writing(server) as connection:
         for name in names:
             _add_user(connection, name)
 
 
 @contextmanager
-def _writing(server: ServerProcess) -> Iterator[Connection]:
+def writing(server: ServerProcess) -> Iterator[Connection]:
+    """Write into the server's database, behind its back."""
     url = parse_database_url(f"sqlite:///{server.data / 'db.sqlite3'}")
     engine = open_engine(url, Purpose.MIGRATE)
     with engine.begin() as connection:
