@@ -11,19 +11,24 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+import trio
 from sqlalchemy import Connection, insert
 
 from pipelit.clock import Clock, Ids
 from pipelit.services.canvas import Canvas
 from pipelit.services.edges import EdgesService
+from pipelit.services.node_schedules import NodeSchedulesService
 from pipelit.services.nodes import NodesService
 from pipelit.services.schedule_actors import ScheduleActors
+from pipelit.services.schedules import SchedulesService
 from pipelit.services.workflows import WorkflowsService
 from pipelit.store import Store, schema
+from pipelit.store.queries.journal import Owner
 from pipelit.web.call import Services
-from pipelit.web.routes import edges, nodes, workflows
+from pipelit.web.routes import edges, node_schedules, nodes, schedules, workflows
 from tests.kit.web_server import ADA, BOB, serving
 
+OWNER = Owner("server", 1)
 START = datetime(2026, 2, 3, 8, 15, tzinfo=UTC)
 
 
@@ -31,11 +36,12 @@ class Ticking(Clock):
     """A clock that moves one second with every look at it."""
 
     def __init__(self) -> None:
+        self.start = START
         self._ticks = 0
 
     def now(self) -> datetime:
         self._ticks += 1
-        return START + timedelta(seconds=self._ticks)
+        return self.start + timedelta(seconds=self._ticks)
 
 
 class Executions:
@@ -49,13 +55,18 @@ class Executions:
 
 
 class SilentJobs(ScheduleActors):
-    """Stands for the actors of scheduled jobs, of which there are none."""
+    """Stands for the actors of scheduled jobs: nobody ticks. `starts`: whether they could."""
 
     def __init__(self) -> None:
         self.woken: list[str] = []
+        self.starts = True
 
     def wake(self, job_ids: Iterable[str]) -> None:
         self.woken.extend(job_ids)
+
+    async def start(self, job_id: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self.starts
 
 
 class CanvasServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +76,8 @@ class CanvasServer(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     events: list[tuple[str, str, dict[str, Any]]]
     executions: Executions
+    jobs: SilentJobs
+    clock: Ticking
 
     async def call(
         self, method: str, path: str, body: object = None, *, key: str = "bob-key"
@@ -109,18 +122,33 @@ async def canvas(store: Store) -> AsyncIterator[CanvasServer]:
     events: list[tuple[str, str, dict[str, Any]]] = []
     executions = Executions()
     shared = Canvas(store, lambda *event: events.append(event))
-    clock = Ticking()
+    clock, ids = Ticking(), Ids.seeded(2)
     jobs = SilentJobs()
     services = Services(
         WorkflowsService(
             shared, clock, executions=executions, schedules=jobs, default_limit=lambda: 900
         ),
-        NodesService(shared, clock, Ids.seeded(2), schedules=jobs),
+        NodesService(shared, clock, ids, schedules=jobs),
         EdgesService(shared),
+        NodeSchedulesService(shared, clock, ids, owner=OWNER, actors=jobs),
+        SchedulesService(store, clock, ids, owner=OWNER, actors=jobs),
     )
-    routes = [*workflows.ROUTES, *nodes.ROUTES, *edges.ROUTES]
+    routes = [
+        *workflows.ROUTES,
+        *nodes.ROUTES,
+        *edges.ROUTES,
+        *node_schedules.ROUTES,
+        *schedules.ROUTES,
+    ]
     async with serving(routes, services=services) as running:
-        yield CanvasServer(client=running.client, store=store, events=events, executions=executions)
+        yield CanvasServer(
+            client=running.client,
+            store=store,
+            events=events,
+            executions=executions,
+            jobs=jobs,
+            clock=clock,
+        )
 
 
 def insert_people(conn: Connection) -> None:
