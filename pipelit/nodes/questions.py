@@ -71,11 +71,13 @@ class Questioner:
         self._port.note(self.report())
 
     def _log_input(self) -> dict[str, str]:
-        template = self._call.extra.get("input_template")
-        said = {
-            "system_prompt": self._call.config.get("system_prompt") or "",
-            "input_template" if template else "text": self.question,
-        }
+        said = {"system_prompt": self._call.config.get("system_prompt") or ""}
+        if self._call.extra.get("input_template"):
+            said["input_template"] = self.question
+        else:
+            messages = map(parse_message, self._call.state["messages"])
+            users = [message.text for message in messages if message.role == "user"]
+            said["text"] = users[-1] if users else ""
         return {key: text[:_MAX_LOGGED] for key, text in said.items() if text}
 
     def _now(self) -> str:

@@ -79,20 +79,21 @@ async def test_the_answer_is_port_and_route():
 
 
 @pytest.mark.parametrize(
-    ("said", "extra", "question"),
+    ("said", "extra", "question", "logged"),
     [
-        ((message("user", "a"), message("assistant", "b")), {}, "b"),
-        ((message("user", "a"),), {"input_template": "T"}, "T"),
-        ((message("user", ""),), {}, "(no message)"),
+        ((message("user", "a"), message("assistant", "b")), {}, "b", {"text": "a"}),
+        ((message("user", "a"),), {"input_template": "T"}, "T", {"input_template": "T"}),
+        ((message("user", ""),), {}, "(no message)", {}),
     ],
 )
-async def test_the_question_is_the_last_message_or_the_template(said, extra, question):
-    """Whoever said it last; nothing said is said so."""
+async def test_the_question_is_the_last_message_or_the_template(said, extra, question, logged):
+    """Whoever said it last; nothing said is said so. The log shows what the user said."""
     script = Script(says("billing"))
 
-    await categorize(script, model_call(*said, categories=CATEGORIES, **extra))
+    outcome = await categorize(script, model_call(*said, categories=CATEGORIES, **extra))
 
     assert script.texts()[-1] == ("user", question)
+    assert outcome.report.input == logged
 
 
 @pytest.mark.parametrize(
