@@ -5,7 +5,7 @@ Contract: operations.md §5. The tree it builds: docs/actors.md, ARCHITECTURE.md
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from pipelit.actors.hub import Hub
 from pipelit.actors.leases import Lease, escalate_when_lost
 from pipelit.actors.manager import Manager
 from pipelit.actors.reconciler import Reconciler
+from pipelit.actors.roll_up import RollUp
 from pipelit.actors.runtime import (
     ChildSpec,
     FamilySpec,
@@ -50,10 +51,14 @@ MANAGER_MAILBOX = 20_000
 HUB_MAILBOX = 50_000
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, greet: Callable[[str], None]) -> int:
     """Run the server until a signal ends it; return the exit code.
 
     A first SIGTERM or SIGINT stops in order, a second one at once.
+
+    Args:
+        settings: read and checked.
+        greet: called with the server's URL once it is ready.
     """
 
     def say(text: str) -> None:
@@ -63,7 +68,7 @@ async def serve(settings: Settings) -> int:
         clock=Clock(),
         ids=Ids(),
         say=say,
-        on_listening=lambda address: say(f"Pipelit is ready: {address.url}"),
+        on_listening=lambda address: greet(address.url),
     )
     code = 0
     try:
@@ -143,6 +148,12 @@ def build_root(base: Base) -> SupervisorSpec:
                 id="delivery",
                 kind="delivery",
                 start=lambda: Delivery(store, world.clock, base.gateway),
+            ),
+            ChildSpec(
+                id="roll_up",
+                kind="roll_up",
+                start=lambda: RollUp(store, world.clock, base.subjects),
+                mailbox=Mailbox(capacity=MANAGER_MAILBOX),
             ),
             SupervisorSpec(id="executions"),
             ChildSpec(

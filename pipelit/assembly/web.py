@@ -25,6 +25,7 @@ from pipelit.services.live import LiveFeed
 from pipelit.store import Store
 from pipelit.web.app import WebApp, WebOptions, build_app
 from pipelit.web.call import Services
+from pipelit.web.openapi import ApiDocument
 from pipelit.web.routes import (
     agents,
     auth,
@@ -77,13 +78,13 @@ MAX_STALL = 5.0
 """Seconds without a commit, though some wait, after which the server is not ready."""
 
 
-def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
+async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
     """Build the web application on a running tree."""
     settings, store, world = base.settings, base.opened.store, base.world
     authenticator = Authenticator(store, world.clock, base.keys)
     feed = LiveFeed(base.board, store, authenticator)
     publish = Publisher(system.ref(paths.HUB)).publish
-    canvas, turns = Canvas(store, publish), Turns(store, publish)
+    canvas, turns = Canvas(store, publish), Turns(store, publish, base.subjects)
     starter = build_starter(base, system)
     execution_service = ExecutionsService(store, starter, manager=system.ref(paths.MANAGER))
     services = Services(
@@ -101,7 +102,7 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
             readiness=partial(_readiness, store, stopping),
             broker=partial(ping_broker, settings.redis_url) if settings.redis_url else None,
         ),
-        system_routes.describe(API_ROUTES, system_routes.ROUTES, version=__version__),
+        await trio.to_thread.run_sync(_describe),
     )
     return build_app(
         api_routes=API_ROUTES,
@@ -116,6 +117,11 @@ def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
             cors_allow_all_origins=settings.cors_allow_all_origins,
         ),
     )
+
+
+def _describe() -> ApiDocument:
+    """Write the documentation of all routes: noticeable work, so for a thread."""
+    return system_routes.describe(API_ROUTES, system_routes.ROUTES, version=__version__)
 
 
 def _readiness(store: Store, stopping: trio.Event) -> Readiness:

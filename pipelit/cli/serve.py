@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,7 +10,6 @@ import click
 import structlog
 import trio
 
-from pipelit import __version__
 from pipelit.cli.options import program_name
 from pipelit.logs import configure_logging
 from pipelit.settings import Settings, SettingsError, load_settings, unknown_variables, variable
@@ -48,12 +48,11 @@ def _serve(**flags: str | None) -> None:
         raise StartError(f"Cannot use {error.filename}: {error.strerror}.") from None
     for name in unknown_variables(os.environ):
         structlog.get_logger("pipelit").warning("unknown_setting", name=name)
-    _greet(settings, is_first=is_first)
     # Imported here because the tree loads the whole server, about a second that no other command
     # should pay for.
     from pipelit.tree import serve as run_tree
 
-    sys.exit(trio.run(run_tree, settings))
+    sys.exit(trio.run(run_tree, settings, partial(_greet, settings, is_first)))
 
 
 serve = _with_setting_flags(click.command("serve")(_serve))
@@ -68,16 +67,15 @@ def _prepare_directory(settings: Settings) -> bool:
     return not (settings.data_dir / "encryption.key").exists()
 
 
-def _greet(settings: Settings, *, is_first: bool) -> None:
-    """Say where the data is and what to do next. On stderr: stdout may carry JSON log lines."""
-    lines = [f"Pipelit {__version__}, data in {settings.data_dir}"]
+def _greet(settings: Settings, is_first: bool, url: str) -> None:
+    """Say where the server is and what to do next. On stderr: stdout may carry JSON log lines."""
+    lines = [f"Pipelit is ready: {url}", f"Its data is in {settings.data_dir}."]
     if is_first:
-        port = settings.port
-        url = f" --url http://{settings.host}:{port}" if port not in (0, 8000) else ""
         program = program_name()
+        option = "" if url.endswith(":8000") else f" --url {url}"
         lines += [
             "This is the first start. Make the first account in another terminal:",
-            f"    {program} setup --username NAME{url}",
+            f"    {program} setup --username NAME{option}",
             "No account at a model provider? See it run with a scripted model:",
             f"    {program} demo",
         ]

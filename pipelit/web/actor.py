@@ -1,6 +1,6 @@
 """The web server as an actor: started last, stopped first."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
@@ -27,7 +27,7 @@ class WebServer(Actor[ServerEnded]):
 
     def __init__(
         self,
-        build: Callable[[System, trio.Event], WebApp],
+        build: Callable[[System, trio.Event], Awaitable[WebApp]],
         *,
         host: str,
         port: int,
@@ -43,7 +43,7 @@ class WebServer(Actor[ServerEnded]):
 
     async def on_start(self) -> None:
         """Listen; returns once connections are accepted."""
-        app = self._build(self.ctx.system, self._stopping)
+        app = await self._build(self.ctx.system, self._stopping)
         listening = trio.Event()
         self.ctx.start_soon(self._serve, app, listening, name="server")
         await listening.wait()

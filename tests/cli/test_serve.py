@@ -34,10 +34,10 @@ def test_the_first_start_says_where_the_data_is_and_what_to_do_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], port: int, hint: str
 ) -> None:
     """On stderr, since stdout may carry JSON log lines."""
-    settings = Settings(data_dir=tmp_path, port=port)
-    _greet(settings, is_first=True)
+    settings = Settings(data_dir=tmp_path)
+    _greet(settings, True, f"http://127.0.0.1:{port}")
     first = capsys.readouterr()
-    _greet(settings, is_first=False)
+    _greet(settings, False, f"http://127.0.0.1:{port}")
     later = capsys.readouterr()
 
     assert str(tmp_path) in first.err
