@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, assert_never
 
 import trio
 
-from pipelit.actors import paths
+from pipelit.actors import paths, roll_up
 from pipelit.actors.execution import Cancel, Execution, ExecutionParts
 from pipelit.actors.hub import Announcement, Audience, Publisher
 from pipelit.actors.recovery import only_waits
@@ -317,3 +317,4 @@ class Manager(Actor[ManagerMessage]):
                     timestamp=stored.timestamp,
                 )
             )
+            roll_up.wake(self.ctx.system)

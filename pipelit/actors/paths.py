@@ -6,6 +6,7 @@ EXECUTIONS = "/executions"
 MANAGER = "/manager"
 CHATS = "/chats"
 DELIVERY = "/delivery"
+ROLL_UP = "/roll_up"
 SCHEDULES = "/schedules"
 
 

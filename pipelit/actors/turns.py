@@ -30,17 +30,28 @@ class News(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+class Subjects:
+    """The locks of what is being changed, by subject. Shared by all who tell about a subject."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+
+    def lock(self, subject: str) -> trio.Lock:
+        """Return the lock of a subject, the same for as long as anybody holds or awaits it."""
+        return self._locks.setdefault(subject, trio.Lock())
+
+
 class Turns:
     """Lets the changes of one subject take turns; changes of different subjects do not wait.
 
     Tasks that wake together run in any order, so only a turn that lasts from the unit to its
-    events keeps the events in order. One instance serves everybody who tells about a subject.
+    events keeps the events in order.
     """
 
-    def __init__(self, store: Store, publish: Publish) -> None:
+    def __init__(self, store: Store, publish: Publish, subjects: Subjects) -> None:
         self._store = store
         self._publish = publish
-        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        self._subjects = subjects
 
     async def write(
         self,
@@ -56,7 +67,7 @@ class Turns:
         async with AsyncExitStack() as stack:
             # In one order everywhere, so that two changes never wait for each other.
             for subject in sorted(set(subjects)):
-                await stack.enter_async_context(self._turns.setdefault(subject, trio.Lock()))
+                await stack.enter_async_context(self._subjects.lock(subject))
             result = await self._store.write(unit, key=min(subjects, default=None))
             for news in tell(result):
                 self._publish(news.channel, news.type, news.data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import trio
 
 from pipelit.actors.hub import Board
+from pipelit.actors.turns import Subjects
 from pipelit.clock import Clock, Ids
 from pipelit.llm.prices import Prices, load_prices
 from pipelit.llm.provider import ProviderCache
@@ -52,6 +53,8 @@ class Base:
     resolver: SystemResolver
     prices: Prices
     live: LiveSettings
+    subjects: Subjects
+    """Epics that are being changed."""
 
     @property
     def owner(self) -> Owner:
@@ -105,4 +108,5 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         resolver=resolver,
         prices=prices,
         live=LiveSettings(settings),
+        subjects=Subjects(),
     )

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
-from pipelit.actors.turns import News, Publish, Turns
+from pipelit.actors.turns import News, Publish, Subjects, Turns
 from pipelit.errors import Forbidden, NotFound
 from pipelit.services import visibility
 from pipelit.services.principal import Principal
@@ -38,7 +38,7 @@ class Canvas:
 
     def __init__(self, store: Store, publish: Publish) -> None:
         self._store = store
-        self._turns = Turns(store, publish)
+        self._turns = Turns(store, publish, Subjects())
 
     async def read(self, query: Unit[_T]) -> _T:
         """Run *query* on what is committed."""

@@ -98,3 +98,67 @@ async def test_a_link_to_nothing_keeps_no_epic_from_being_cancelled(people: Peop
     cancelled = await change(people.olga, f"/epics/{epic['id']}/", status="cancelled")
 
     assert cancelled["status"] == "cancelled"
+
+
+async def test_the_end_of_an_execution_ends_its_task(
+    people: People, slug: str, provider: ModelServer, otto: WsClient
+) -> None:
+    """Status, result and costs go over to task and epic; who waited goes on, and all is told."""
+    await build_thinker(people.olga, slug, provider)
+    epic = await people.olga.post("/epics/", {"title": "E"})
+    task = await people.olga.post("/tasks/", {"epic_id": epic["id"], "title": "1"})
+    body = {"epic_id": epic["id"], "title": "2", "depends_on": [task["id"]]}
+    waiting = await people.olga.post("/tasks/", body)
+    execution_id = await people.olga.run(slug)
+    call = await provider.next_call()
+    fields = {"status": "running", "execution_id": execution_id}
+    await change(people.olga, f"/tasks/{task['id']}/", **fields)
+    await otto.subscribe(f"epic:{epic['id']}")
+
+    await call.say("Done. " + "x" * 500)
+
+    frames = await otto.hear_until("epic_updated")
+    shown = await people.olga.show(execution_id)
+    assert [(frame["type"], frame["data"]["id"]) for frame in frames] == [
+        ("task_updated", waiting["id"]),
+        ("task_updated", task["id"]),
+        ("epic_updated", epic["id"]),
+    ]
+    unblocked, done, sums = (frame["data"] for frame in frames)
+    assert unblocked["status"] == "pending"
+    assert (done["status"], done["result_summary"]) == ("completed", "Done. " + "x" * 494)
+    assert done["actual_tokens"] == shown["total_tokens"] > 0
+    assert done["llm_calls"] == 1
+    assert done["completed_at"] == shown["completed_at"]
+    assert done["duration_ms"] > 0
+    assert (sums["completed_tasks"], sums["spent_tokens"]) == (1, shown["total_tokens"])
+    assert await people.olga.get(f"/tasks/{task['id']}/") == done
+    assert await people.olga.get(f"/epics/{epic['id']}/") == sums
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+async def test_an_unsuccessful_end_is_carried_over(
+    people: People, slug: str, provider: ModelServer, otto: WsClient, end: str
+) -> None:
+    """With its error; who waits stays blocked."""
+    await build_thinker(people.olga, slug, provider)
+    epic = await people.olga.post("/epics/", {"title": "E"})
+    task = await people.olga.post("/tasks/", {"epic_id": epic["id"], "title": "1"})
+    body = {"epic_id": epic["id"], "title": "2", "depends_on": [task["id"]]}
+    waiting = await people.olga.post("/tasks/", body)
+    execution_id = await people.olga.run(slug)
+    call = await provider.next_call()
+    await change(people.olga, f"/tasks/{task['id']}/", execution_id=execution_id)
+    await otto.subscribe(f"epic:{epic['id']}")
+
+    if end == "failed":
+        await call.respond(400, {"error": {"message": "no"}})
+    else:
+        await people.olga.post(f"/executions/{execution_id}/cancel/")
+
+    told, sums = (frame["data"] for frame in await otto.hear_until("epic_updated"))
+    shown = await people.olga.show(execution_id)
+    assert told["status"] == end
+    assert told["error_message"] == (shown["error_message"][:500] or None)
+    assert sums["failed_tasks"] == int(end == "failed")
+    assert (await people.olga.get(f"/tasks/{waiting['id']}/"))["status"] == "blocked"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelit.actors.turns import Turns
+from pipelit.actors.turns import Subjects, Turns
 from pipelit.clock import Ids
 from pipelit.services.epics import EpicsService
 from pipelit.services.tasks import TasksService
@@ -78,7 +78,7 @@ async def work(store: Store) -> AsyncIterator[WorkServer]:
     """A running server on a fresh store in which Ada and Bob exist."""
     await store.write(insert_people)
     events: list[tuple[str, str, dict[str, Any]]] = []
-    turns = Turns(store, lambda *event: events.append(event))
+    turns = Turns(store, lambda *event: events.append(event), Subjects())
     executions, clock, ids = LinkedExecutions(), Ticking(), Ids.seeded(3)
     services = Services(
         EpicsService(store, turns, clock, ids, executions=executions),

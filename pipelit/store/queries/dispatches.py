@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, insert, select, update
 
-from pipelit.store.schema import dispatches, executions
+from pipelit.store.schema import dispatches, executions, tasks
 
 DELIVERY = "delivery"
+ROLL_UP = "roll_up"
 
 
 class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,27 @@ def add(conn: Connection, execution_id: str, kinds: Iterable[str], *, due_at: da
     rows = [{"execution_id": execution_id, "kind": kind, "due_at": due_at} for kind in kinds]
     if rows:
         conn.execute(insert(dispatches), rows)
+
+
+def note_roll_up(conn: Connection, execution_id: str, *, due_at: datetime) -> None:
+    """Note that tasks are linked to an execution, if any are, in the transaction that ends it."""
+    if conn.scalar(select(exists().where(tasks.c.execution_id == execution_id))):
+        add(conn, execution_id, (ROLL_UP,), due_at=due_at)
+
+
+def list_due(conn: Connection, kind: str, *, now: datetime, limit: int) -> list[str]:
+    """Return the executions for which something is due, the longest waiting first."""
+    statement = select(dispatches.c.execution_id).where(
+        dispatches.c.kind == kind, dispatches.c.due_at <= now
+    )
+    order = (dispatches.c.due_at, dispatches.c.execution_id)
+    return list(conn.scalars(statement.order_by(*order).limit(limit)))
+
+
+def finish_once(conn: Connection, kind: str, execution_id: str) -> bool:
+    """Mark a dispatch as done in the transaction that does it; False if it was done before."""
+    statement = update(dispatches).where(*_is(kind, execution_id), ~dispatches.c.done)
+    return conn.execute(statement.values(done=True, due_at=None)).rowcount == 1
 
 
 def take_due(

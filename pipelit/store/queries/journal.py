@@ -149,6 +149,7 @@ def write_step(conn: Connection, step: Step) -> tuple[StoredEvent, ...]:
         threads.append(conn, append)
     dispatches.add(conn, step.execution_id, step.dispatches, due_at=step.now)
     if step.end is not None:
+        dispatches.note_roll_up(conn, step.execution_id, due_at=step.now)
         conn.execute(
             delete(run_checkpoints).where(run_checkpoints.c.execution_id == step.execution_id)
         )
@@ -338,6 +339,7 @@ def end_directly(
         return None
     stored = StoredEvent(last_seq, event.type, now.timestamp(), event.data)
     _insert(conn, execution_events, execution_id, (stored,))
+    dispatches.note_roll_up(conn, execution_id, due_at=now)
     conn.execute(delete(run_checkpoints).where(run_checkpoints.c.execution_id == execution_id))
     return stored
 
