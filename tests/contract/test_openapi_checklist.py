@@ -13,8 +13,11 @@ pytestmark = pytest.mark.slow
 
 CHECKLIST = Path(__file__).parents[2] / "docs" / "reference" / "README.md"
 ROW = re.compile(r"^\| ☐ \| ([A-Z]+) \| (/\S+)(.*)$", re.MULTILINE)
-SECTIONS = ("auth", "workflows", "nodes", "edges", "executions", "chat", "credentials", "health")
-LATER = re.compile(r"/schedule/|/retry/|/executions/batch-delete/")
+SECTIONS = (
+    *("auth", "workflows", "nodes", "edges", "executions", "chat", "credentials", "schedules"),
+    "health",
+)
+LATER = re.compile(r"/retry/|/executions/batch-delete/")
 
 
 def checklist() -> dict[tuple[str, str], str]:
