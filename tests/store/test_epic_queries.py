@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import URL, Connection, insert
+from sqlalchemy import URL, Connection, insert, update
 
 from pipelit.store import Store
 from pipelit.store.database import Purpose, open_engine
 from pipelit.store.queries.epics import delete_epics, list_epics
+from pipelit.store.queries.roll_up import Costs, sum_costs
 from pipelit.store.queries.tasks import cancel_open_tasks, list_states, list_tasks
-from pipelit.store.schema import epics, metadata, tasks, users, workflows
+from pipelit.store.schema import epics, executions, metadata, tasks, users, workflows
 from tests.kit.store import running_store
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
@@ -21,7 +22,7 @@ TAGS = (["q1", "x"], ["q1", "q2"], ["a,", "b"], ['say "hi"'], ["ä", ","], [])
 async def store(url: URL) -> AsyncIterator[Store]:
     """One epic per list of tags; the first has a task of each status."""
     engine = open_engine(url, Purpose.MIGRATE)
-    metadata.create_all(engine, tables=[users, workflows, epics, tasks])
+    metadata.create_all(engine, tables=[users, workflows, epics, tasks, executions])
     engine.dispose()
     async with running_store(url) as running:
         await running.write(_fill)
@@ -84,3 +85,36 @@ async def test_an_epic_takes_its_tasks_along(store: Store) -> None:
     assert gone == ["ep-0", "ep-1"]
     _, total = await store.read(lambda conn: list_tasks(conn, epic_id=None, limit=0, offset=0))
     assert total == 0
+
+
+async def test_costs_are_summed_over_the_family(store: Store) -> None:
+    """Descendants without a task, and what is retried, each once."""
+
+    def run(conn: Connection) -> Costs:
+        same = {"created_at": NOW, "updated_at": NOW}
+        conn.execute(insert(users).values(id=1, username="ada", created_at=NOW))
+        conn.execute(insert(workflows).values(id=1, owner_id=1, name="W", slug="w", **same))
+        for seq, (name, more) in enumerate(
+            {
+                "old": {},
+                "old-child": {"parent_execution_id": "old"},
+                "new": {"retry_of": "old"},
+                "child": {"parent_execution_id": "new"},
+                "grandchild": {"parent_execution_id": "child"},
+                "owned": {"parent_execution_id": "new"},
+                "below-owned": {"parent_execution_id": "owned"},
+                "stranger": {},
+            }.items()
+        ):
+            values = {"id": name, "created_seq": seq, "workflow_id": 1, "thread_id": "t"}
+            values |= {"status": "completed", "source": "manual", "trigger": {}}
+            values |= {"limit_seconds": 1, "created_at": NOW, "last_activity_at": NOW}
+            values |= {"total_tokens": 10**seq, "cost_micros": 1, "llm_calls": 2}
+            conn.execute(insert(executions).values(**values, tool_invocations=3, **more))
+        owned = update(tasks).where(tasks.c.id == "tk-running").values(execution_id="owned")
+        conn.execute(owned)
+        return sum_costs(conn, "new")
+
+    assert await store.write(run) == Costs(
+        actual_tokens=11_111, actual_micros=5, llm_calls=10, tool_invocations=15
+    )
