@@ -12,7 +12,7 @@ from typing import TypeAlias, assert_never
 import msgspec
 import trio
 
-from pipelit.actors import paths
+from pipelit.actors import paths, roll_up
 from pipelit.actors.hub import Audience, Publisher
 from pipelit.actors.ledger import Ledger
 from pipelit.actors.node_task import AttemptTask, NodeRunner, stopped_by
@@ -366,6 +366,7 @@ class Execution(Actor[ExecutionMessage]):
             return
         if changes.ending is not None:
             self._over = True
+            roll_up.wake(self.ctx.system)
             for waiting in self._cancels:
                 waiting.send(None)
             self.ctx.stop()
