@@ -15,7 +15,7 @@ CHECKLIST = Path(__file__).parents[2] / "docs" / "reference" / "README.md"
 ROW = re.compile(r"^\| ☐ \| ([A-Z]+) \| (/\S+)(.*)$", re.MULTILINE)
 SECTIONS = (
     *("auth", "workflows", "nodes", "edges", "executions", "chat", "credentials", "schedules"),
-    "health",
+    *("memory", "epics", "tasks", "health"),
 )
 LATER = re.compile(r"/retry/|/executions/batch-delete/")
 
