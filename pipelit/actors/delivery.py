@@ -4,6 +4,7 @@ What is to be sent is a row, written with the end of its execution; a crash only
 words (answers to commands) are not stored: best effort. Contract: engine.md §10.6, §19.
 """
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeAlias, assert_never
 
@@ -11,7 +12,8 @@ import structlog
 import trio
 from sqlalchemy import Connection
 
-from pipelit.actors.runtime import Actor, Message
+from pipelit.actors import paths
+from pipelit.actors.runtime import Actor, ActorError, Message, System
 from pipelit.clock import Clock
 from pipelit.engine.output import delivery_text
 from pipelit.net.gateway import Gateway, GatewayError
@@ -53,6 +55,12 @@ class Sent(Message, frozen=True):
 
 
 DeliveryMessage: TypeAlias = Look | Round | Say | Sent
+
+
+def wake(system: System) -> None:
+    """Let what an execution has just left to be sent be sent at once."""
+    with suppress(ActorError):  # the next round finds it
+        system.ref(paths.DELIVERY).tell(Look())
 
 
 class Delivery(Actor[DeliveryMessage]):

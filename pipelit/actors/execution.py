@@ -12,14 +12,14 @@ from typing import TypeAlias, assert_never
 import msgspec
 import trio
 
-from pipelit.actors import paths, roll_up
+from pipelit.actors import delivery, paths, roll_up
 from pipelit.actors.hub import Audience, Publisher
 from pipelit.actors.ledger import Ledger
 from pipelit.actors.node_task import AttemptTask, NodeRunner, stopped_by
 from pipelit.actors.plans import Plans
 from pipelit.actors.runtime import Actor, Message, Reply, Request
 from pipelit.actors.step_rows import Stamp, StepRows
-from pipelit.clock import Clock, Ids, format_instant
+from pipelit.clock import Clock, Ids
 from pipelit.engine.graph import Plan, Snapshot
 from pipelit.engine.journal import RunState, parse_record
 from pipelit.engine.limits import SizeLimits, oversize
@@ -169,7 +169,7 @@ class Execution(Actor[ExecutionMessage]):
         self._adopt_plan(compiled.plan)
         changes = self._narrator.begin(
             loaded.trigger,
-            self._first_message(),
+            self._step_rows.first_message(),
             payload=loaded.trigger_payload,
             problems=compiled.problems,
             now=self._now(),
@@ -205,14 +205,6 @@ class Execution(Actor[ExecutionMessage]):
             max_parallel=self._parts.max_parallel,
         )
         self._step_rows = StepRows(loaded, self._parts.owner, self._parts.ids)
-
-    def _first_message(self) -> tuple[ChatMessage, ...]:
-        text = self._loaded.trigger.get("text")
-        if not isinstance(text, str) or not text:
-            return ()
-        at = format_instant(self._loaded.created_at)
-        message_id = self._parts.ids.hex(12)
-        return (ChatMessage(id=message_id, role="user", content=text, timestamp=at),)
 
     def _launch(self, nodes: tuple[str, ...]) -> None:
         state = self._narrator.state
@@ -366,6 +358,8 @@ class Execution(Actor[ExecutionMessage]):
             return
         if changes.ending is not None:
             self._over = True
+            if step.dispatches:
+                delivery.wake(self.ctx.system)
             roll_up.wake(self.ctx.system)
             for waiting in self._cancels:
                 waiting.send(None)

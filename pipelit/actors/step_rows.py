@@ -95,6 +95,14 @@ class StepRows:
             checkpoint=rows.Checkpoint(node_id, ROOT, state),
         )
 
+    def first_message(self) -> tuple[ChatMessage, ...]:
+        """Return the message that begins the conversation: the trigger's text, if it has one."""
+        text = self._loaded.trigger.get("text")
+        if not isinstance(text, str) or not text:
+            return ()
+        at = format_instant(self._loaded.created_at)
+        return (ChatMessage(id=self._ids.hex(12), role="user", content=text, timestamp=at),)
+
     @property
     def memory_thread(self) -> str:
         """The thread an agent's memory belongs to (engine.md §23.2)."""

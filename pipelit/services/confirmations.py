@@ -6,9 +6,7 @@ from pipelit.clock import Clock
 from pipelit.store import Store
 from pipelit.store.queries.questions import answer_question
 
-CONFIRM = "confirm"
-CANCEL = "cancel"
-
+Word = Literal["confirm", "cancel"]
 Outcome = Literal["confirmed", "cancelled", "expired", "not_found"]
 
 
@@ -19,9 +17,7 @@ class Confirmations:
         self._store = store
         self._clock = clock
 
-    async def resume(
-        self, task_id: str, text: Literal["confirm", "cancel"], chat_id: str
-    ) -> Outcome:
+    async def resume(self, task_id: str, text: Word, chat_id: str) -> Outcome:
         """Answer a question with *text*, if it was asked in this chat and is open."""
         now = self._clock.now()
         result = await self._store.write(
@@ -29,4 +25,4 @@ class Confirmations:
         )
         if result != "answered":
             return result
-        return "confirmed" if text == CONFIRM else "cancelled"
+        return "confirmed" if text == "confirm" else "cancelled"

@@ -3,14 +3,14 @@
 import hmac
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from pipelit.engine.trigger import gateway_trigger
 from pipelit.errors import Forbidden, Invalid, NotFound, ServerFault, Unauthenticated
-from pipelit.services.confirmations import CANCEL, CONFIRM, Confirmations
+from pipelit.services.confirmations import Confirmations, Word
 from pipelit.services.starts import (
     Fired,
     NoWorkTaken,
@@ -84,12 +84,12 @@ class InboundMessage(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.sender is None else self.sender.id
 
     @property
-    def command(self) -> tuple[Literal["confirm", "cancel"], str] | None:
+    def command(self) -> tuple[Word, str] | None:
         """The answer to a question that the text is, and the question; None if it is none."""
         match = _COMMAND.fullmatch(self.text.strip())
         if match is None:
             return None
-        return (CONFIRM if match[1] == CONFIRM else CANCEL), match[2]
+        return ("confirm" if match[1] == "confirm" else "cancel"), match[2]
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -174,9 +174,7 @@ class InboundService:
 
         return await self._store.read(query)
 
-    async def _answer(
-        self, message: InboundMessage, text: Literal["confirm", "cancel"], task_id: str
-    ) -> Started:
+    async def _answer(self, message: InboundMessage, text: Word, task_id: str) -> Started:
         status = await self._confirmations.resume(task_id, text, message.chat_id)
         if status in REPLIES:
             self._tell(message.credential_id, message.chat_id, REPLIES[status])

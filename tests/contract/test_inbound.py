@@ -16,6 +16,7 @@ from sqlalchemy import insert, select, update
 from pipelit.store import schema
 from tests.kit.api import Api
 from tests.kit.gateway import FakeGateway, gateway_server
+from tests.kit.gateway import refusal as refused
 from tests.kit.people import problems, refusal
 from tests.kit.server_process import ServerProcess, free_port
 from tests.kit.site import People, Site, run_site, writing
@@ -53,9 +54,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, gateway_port: int) -> Iterato
 
 
 @pytest.fixture
-async def gateway(site: Site, gateway_port: int) -> AsyncIterator[FakeGateway]:
-    """The gateway, up for one test."""
-    async with gateway_server(gateway_port) as running:
+async def gateway(site: Site, gateway_port: int, slug: str) -> AsyncIterator[FakeGateway]:
+    """The gateway, up for one test; it forgets what other tests' runs still send."""
+    async with gateway_server(gateway_port, only=slug) as running:
         yield running
 
 
@@ -81,11 +82,11 @@ async def build(api: Api, slug: str, **more: object) -> None:
 
 
 def message(slug: str, text: str = "hi", **more: Any) -> dict[str, Any]:
-    """Return a message; `source` is added to, all else replaced."""
+    """Return a message through the credential `slug`; `source` is added to, all else replaced."""
     source = {"protocol": "telegram", "chat_id": "5512", "from": LENA} | more.pop("source", {})
     route = {"workflow_slug": slug, "trigger_node_id": "tg"}
     stamp = "2026-02-03T15:00:00Z"
-    body = {"route": route, "credential_id": "shop-bot", "text": text, "timestamp": stamp}
+    body = {"route": route, "credential_id": slug, "text": text, "timestamp": stamp}
     return body | {"source": source} | more
 
 
@@ -132,7 +133,7 @@ async def test_a_message_starts_the_named_trigger(people: People, sender: Api, s
         "\n[Attached file: b | url:  | type: text/plain]",
         "chat_id": "5512",
         "message_id": "77",
-        "credential_id": "shop-bot",
+        "credential_id": slug,
         "user_id": "88120",
         "files": [
             {
@@ -335,6 +336,48 @@ async def test_a_repeated_message_gets_the_first_answer(
     assert (await people.olga.get(f"/executions/?workflow_slug={slug}"))["total"] == 2
 
 
+async def test_the_reply_goes_back_to_the_chat(
+    people: People, sender: Api, gateway: FakeGateway, slug: str
+) -> None:
+    """At once, to the chat id as it was sent; a refused one is sent again."""
+    await people.olga.build(
+        slug,
+        {
+            "tg": ("trigger_telegram", {}),
+            "say": ("reply_chat", {"extra_config": {"message": "Got: {{ trigger.text }}"}}),
+        },
+        "tg -> say",
+    )
+    gateway.answers = [refused(503)]
+
+    execution_id = await accepted(sender, message(slug, "parcel 4471"))
+
+    call = (
+        "POST",
+        "/api/v1/send",
+        {
+            "credential_id": slug,
+            "chat_id": "5512",
+            "text": "Got: parcel 4471",
+            "file_ids": [],
+        },
+    )
+    assert await gateway.wait_calls(2) == [call, call]
+    assert gateway.tokens == ["Bearer send-token"] * 2
+    assert (await people.olga.show(execution_id))["status"] == "completed"
+
+
+async def test_runs_without_a_chat_send_nothing(
+    people: People, gateway: FakeGateway, slug: str
+) -> None:
+    """A chat over the API is answered by events."""
+    await build(people.olga, slug)
+
+    await people.olga.wait_end(await people.olga.chat(slug, "hi"))
+
+    assert gateway.calls == []
+
+
 def ask(site: Site, execution_id: str, task_id: str, **more: Any) -> None:
     """Store an open question of an execution that has not ended, as a confirmation does."""
     now = datetime.now(UTC)
@@ -345,7 +388,6 @@ def ask(site: Site, execution_id: str, task_id: str, **more: Any) -> None:
         "iteration": "0",
         "kind": "human_confirmation",
         "chat_id": "5512",
-        "credential_id": "shop-bot",
         "created_at": now,
         "expires_at": now + timedelta(seconds=300),
     }
@@ -399,7 +441,7 @@ async def test_a_command_answers_an_open_question(
     )
     assert "idempotent-replayed" not in second.headers
     assert answers(site, task_id) == answer
-    words = {"credential_id": "shop-bot", "chat_id": "5512", "text": TEXTS[status], "file_ids": []}
+    words = {"credential_id": slug, "chat_id": "5512", "text": TEXTS[status], "file_ids": []}
     assert await gateway.wait_calls(1) == [("POST", "/api/v1/send", words)]
     assert gateway.tokens == ["Bearer send-token"]
 

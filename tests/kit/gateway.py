@@ -16,9 +16,13 @@ PATIENCE = 10.0
 
 
 class FakeGateway:
-    """Answers 200 with what it was told to; `answers` come first, in order."""
+    """Remembers its calls and answers 200, but first, in order, what is in `answers`.
 
-    def __init__(self) -> None:
+    `only`: the credential whose messages count; others' are taken and forgotten.
+    """
+
+    def __init__(self, only: str | None = None) -> None:
+        self.only = only
         self.answers: list[Answer] = []
         self.refuse_path: str | None = None
         self.calls: list[tuple[str, str, Any]] = []
@@ -28,7 +32,10 @@ class FakeGateway:
 
     def __call__(self, seen: Seen) -> Answer:
         path = urlsplit(seen.target).path
-        self.calls.append((seen.method, path, json.loads(seen.body) if seen.body else None))
+        body = json.loads(seen.body) if seen.body else None
+        if self.only is not None and (body or {}).get("credential_id") != self.only:
+            return Answer(body=b"{}")
+        self.calls.append((seen.method, path, body))
         self.tokens.append(seen.headers.get("authorization", ""))
         self._arrived.set()
         self._arrived = trio.Event()
@@ -50,9 +57,9 @@ def refusal(status: int, body: Any = None) -> Answer:
 
 
 @asynccontextmanager
-async def gateway_server(port: int = 0) -> AsyncIterator[FakeGateway]:
+async def gateway_server(port: int = 0, *, only: str | None = None) -> AsyncIterator[FakeGateway]:
     """Run a gateway on a port (0: a free one)."""
-    gateway = FakeGateway()
+    gateway = FakeGateway(only)
     async with serve(gateway, port=port) as server:
         gateway.url = server.url
         yield gateway

@@ -103,8 +103,9 @@ def _message(body: InboundIn, slug: str, node_id: str) -> InboundMessage:
         protocol=body.source.protocol,
         chat_id=body.source.chat_id,
         message_id=body.source.message_id,
-        sender=sender
-        and Sender(id=sender.id, username=sender.username, display_name=sender.display_name),
+        sender=None
+        if sender is None
+        else Sender(id=sender.id, username=sender.username, display_name=sender.display_name),
         text=body.text,
         attachments=tuple(
             Attachment(
