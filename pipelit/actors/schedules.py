@@ -28,8 +28,7 @@ from pipelit.actors.runtime import (
 )
 from pipelit.clock import Clock, Ids
 from pipelit.engine import schedule as rules
-from pipelit.store import Store, StoreError, Unit
-from pipelit.store.queries import executions
+from pipelit.store import Store, Unit
 from pipelit.store.queries.journal import Owner
 from pipelit.store.queries.schedules import ScheduleRow
 
@@ -39,7 +38,7 @@ LATE = timedelta(seconds=5)
 """A wake-up later than this has missed times: the machine slept, or its clock was set."""
 
 LOOK_EVERY = 30.0
-"""Seconds between looks at a run that ends elsewhere, or waits for a person."""
+"""Seconds between tries of a missed time that has to wait for a run elsewhere."""
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +58,7 @@ class Due(Message, frozen=True):
 
 
 class RunOver(Message, frozen=True):
-    """An execution of this job has ended."""
+    """An execution of this job does not run here any more; as a rule it has ended."""
 
     execution_id: str
 
@@ -225,37 +224,17 @@ class Schedule(Actor[ScheduleMessage]):
         self.ctx.post(Due())
 
     async def _await_end(self, execution_id: str, request: Run | Join) -> None:
-        """Wait until an execution has ended: the manager says so, or the store does."""
-        released = trio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._ask_manager, execution_id, request, released)
-            while True:
-                with trio.move_on_after(LOOK_EVERY):
-                    await released.wait()
-                if await self._has_ended(execution_id):
-                    break
-                if released.is_set():  # it waits for a person, or is not run here
-                    await trio.sleep(LOOK_EVERY)
-            nursery.cancel_scope.cancel()
-        self.ctx.post(RunOver(execution_id))
+        """Wait until the manager has nothing more to do with an execution.
 
-    async def _ask_manager(
-        self, execution_id: str, request: Run | Join, released: trio.Event
-    ) -> None:
+        If it has not ended then (it waits for a person, or runs elsewhere), the keeper will tell.
+        """
         while True:
             try:
                 await self._manager.ask(request, timeout=math.inf)
             except ActorRestarting:
                 request = Join(execution_id)
                 continue
-            except (ActorDied, MailboxFull):  # the store knows the run: somebody takes it up
-                return
-            released.set()
+            except (ActorDied, MailboxFull):
+                pass
+            self.ctx.post(RunOver(execution_id))
             return
-
-    async def _has_ended(self, execution_id: str) -> bool:
-        try:
-            found = await self._parts.store.read(lambda conn: executions.find(conn, execution_id))
-        except StoreError:
-            return False  # asked again later
-        return found is None or found.status in executions.TERMINAL

@@ -128,6 +128,7 @@ async def test_a_dead_job_drops_the_rest(
     assert (row.status, fires) == ("dead", [60, 120, 180, 240, 300])
 
 
+@pytest.mark.slow
 async def test_at_most_the_newest_hundred_are_made_up_for(
     store_url: URL, clock: MockClock, components: Components
 ) -> None:

@@ -259,11 +259,13 @@ def find_strays(conn: Connection, owner: Owner, *, overdue: datetime) -> list[St
     unsettled = exists().where(
         schedule_fires.c.schedule_id == schedules.c.id, schedule_fires.c.outcome.is_(None)
     )
+    goes_on = exists().where(
+        executions.c.id == schedule_fires.c.execution_id, executions.c.status.not_in(TERMINAL)
+    )
     ended = exists().where(
         schedule_fires.c.schedule_id == schedules.c.id,
         schedule_fires.c.outcome.is_(None),
-        executions.c.id == schedule_fires.c.execution_id,
-        executions.c.status.in_(TERMINAL),
+        ~goes_on,
     )
     rows = conn.execute(
         select(schedules.c.id, lost)
