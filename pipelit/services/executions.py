@@ -26,11 +26,14 @@ from pipelit.services.starts import (
 from pipelit.services.visibility import can_see_execution, owners_in_scope
 from pipelit.store import Store
 from pipelit.store.queries import executions as queries
+from pipelit.store.queries import questions
+from pipelit.store.queries.questions import OpenQuestion
 
 NOT_FOUND = "Execution not found."
 NO_MANUAL_TRIGGER = "No trigger configured for manual execution"
 TRIGGER_NOT_FOUND = "Manual trigger node not found"
 CANCEL_TIMEOUT = 40.0
+CANCELS_AT_ONCE = 50
 LINKED_PATIENCE = 5.0
 
 
@@ -72,7 +75,7 @@ class ExecutionDetailView(ExecutionView, frozen=True, kw_only=True):
     trigger_payload: dict[str, Any] | None
     last_seq: int
     logs: list[LogView]
-    pending_confirmations: list[dict[str, Any]]
+    pending_confirmations: list[OpenQuestion]
 
 
 class ExecutionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +139,7 @@ class ExecutionsService:
                 offset=offset,
             )
         )
-        return [ExecutionView(**_shown(row)) for row in rows], total
+        return [show(row) for row in rows], total
 
     async def get(self, principal: Principal, execution_id: str) -> ExecutionDetailView:
         """Return one execution with everything.
@@ -144,16 +147,21 @@ class ExecutionsService:
         Raises:
             NotFound: there is none, or none the caller may see.
         """
-        row = await self._store.read(lambda conn: queries.find_detail(conn, execution_id))
-        _require_visible(principal, row)
-        assert row is not None  # _require_visible raised otherwise
+        row, asked = await self._store.read(
+            lambda conn: (
+                queries.find_detail(conn, execution_id),
+                questions.list_open(conn, execution_id),
+            )
+        )
+        require_visible(principal, row)
+        assert row is not None  # require_visible raised otherwise
         return ExecutionDetailView(
             **_shown(row),
             final_output=row.final_output,
             trigger_payload=row.trigger_payload,
             last_seq=row.last_seq,
             logs=[LogView(**log) for log in row.logs],
-            pending_confirmations=[],
+            pending_confirmations=asked,
         )
 
     async def get_status(self, principal: Principal, execution_id: str) -> ExecutionStatus:
@@ -187,7 +195,7 @@ class ExecutionsService:
             return row, queries.events_after(conn, execution_id, since, limit=limit)
 
         row, events = await self._store.read(query)
-        last_seq = _require_visible(principal, row).last_seq
+        last_seq = require_visible(principal, row).last_seq
         items = [
             EventView(
                 type=event.type,
@@ -208,7 +216,7 @@ class ExecutionsService:
             NotFound: as `get`.
         """
         row = await self._store.read(lambda conn: queries.find(conn, execution_id))
-        _require_visible(principal, row)
+        require_visible(principal, row)
 
     async def cancel(self, principal: Principal, execution_id: str) -> ExecutionView:
         """Cancel an execution and return it as it is then; a terminal one is left alone.
@@ -220,16 +228,16 @@ class ExecutionsService:
             Unavailable: it could not be stopped in time; it is being stopped.
         """
         row = await self._store.read(lambda conn: queries.find(conn, execution_id))
-        if _require_visible(principal, row).status not in queries.TERMINAL:
+        if require_visible(principal, row).status not in queries.TERMINAL:
             await self._cancel(execution_id)
         row = await self._store.read(lambda conn: queries.find(conn, execution_id))
-        return ExecutionView(**_shown(_require_visible(principal, row)))
+        return show(require_visible(principal, row))
 
     async def cancel_all_of(self, workflow_id: int) -> None:
         """Cancel every active execution of a workflow and wait until they have ended."""
-        active = await self._store.read(lambda conn: queries.active_of_workflow(conn, workflow_id))
-        for execution_id in active:
-            await self._cancel(execution_id)
+        await self._cancel_all(
+            await self._store.read(lambda conn: queries.active_of_workflow(conn, workflow_id))
+        )
 
     async def cancel_each(self, execution_ids: Collection[str]) -> None:
         """Cancel those that exist and have not ended; wait a little until they have.
@@ -246,6 +254,22 @@ class ExecutionsService:
             async with trio.open_nursery() as nursery:
                 for execution_id in dict.fromkeys(execution_ids):
                     nursery.start_soon(cancel, execution_id)
+
+    async def delete_many(self, principal: Principal, execution_ids: Collection[str]) -> None:
+        """Delete those that exist and that the caller may see; active ones are cancelled first.
+
+        All are deleted in one transaction, with logs, events, journal and graph.
+
+        Raises:
+            Unavailable: some could not be stopped in time; nothing is deleted.
+        """
+        owners = owners_in_scope(principal)
+        rows = await self._store.read(
+            lambda conn: queries.list_visible(conn, execution_ids, owners)
+        )
+        await self._cancel_all([row.id for row in rows if row.status not in queries.TERMINAL])
+        doomed = [row.id for row in rows]
+        await self._store.write(lambda conn: queries.delete_ended(conn, doomed))
 
     async def run(
         self,
@@ -294,6 +318,22 @@ class ExecutionsService:
         body = {"execution_id": new.id, "status": "pending"}
         return await self._starter.start(new, Started(body), request)
 
+    async def _cancel_all(self, execution_ids: Collection[str]) -> None:
+        limiter, refusals = trio.CapacityLimiter(CANCELS_AT_ONCE), list[Unavailable]()
+
+        async def cancel(execution_id: str) -> None:
+            async with limiter:
+                try:
+                    await self._cancel(execution_id)
+                except Unavailable as error:
+                    refusals.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for execution_id in execution_ids:
+                nursery.start_soon(cancel, execution_id)
+        if refusals:
+            raise refusals[0]
+
     async def _cancel(self, execution_id: str) -> None:
         try:
             await self._manager.ask(CancelExecution(execution_id), timeout=CANCEL_TIMEOUT)
@@ -301,10 +341,20 @@ class ExecutionsService:
             raise Unavailable("Server is shutting down.") from error
 
 
-def _require_visible(principal: Principal, row: queries.Execution | None) -> queries.Execution:
+def require_visible(principal: Principal, row: queries.Execution | None) -> queries.Execution:
+    """Return an execution that the caller may see.
+
+    Raises:
+        NotFound: there is none, or the caller may not.
+    """
     if row is None or not can_see_execution(principal, row.workflow_owner_id, row.user_id):
         raise NotFound(NOT_FOUND)
     return row
+
+
+def show(row: queries.Execution) -> ExecutionView:
+    """Return an execution as lists show it."""
+    return ExecutionView(**_shown(row))
 
 
 def _shown(row: queries.Execution) -> dict[str, Any]:

@@ -262,9 +262,7 @@ def list_page(
     Args:
         users: whose workflows' and own executions count; None: everybody's.
     """
-    wanted: list[ColumnElement[bool]] = []
-    if users is not None:
-        wanted.append(or_(workflows.c.owner_id.in_(users), executions.c.user_id.in_(users)))
+    wanted = _seen_by(users)
     if workflow_slug is not None:
         wanted.append(workflows.c.slug == workflow_slug)
     if status is not None:
@@ -282,6 +280,23 @@ def list_page(
         .offset(offset)
     ).mappings()
     return [Execution(**row) for row in rows], total
+
+
+def list_visible(
+    conn: Connection, execution_ids: Collection[str], users: Collection[int] | None
+) -> list[Execution]:
+    """Return those of the named executions that exist and that these users may see."""
+    rows = conn.execute(_select().where(executions.c.id.in_(execution_ids), *_seen_by(users)))
+    return [Execution(**row) for row in rows.mappings()]
+
+
+def delete_ended(conn: Connection, execution_ids: Collection[str]) -> None:
+    """Delete executions that have ended, with everything that is only theirs."""
+    conn.execute(
+        delete(executions).where(
+            executions.c.id.in_(execution_ids), executions.c.status.in_(TERMINAL)
+        )
+    )
 
 
 def events_after(conn: Connection, execution_id: str, seq: int, *, limit: int) -> list[StoredEvent]:
@@ -339,6 +354,12 @@ def workflow_audience(
         select(workflows.c.owner_id, workflows.c.is_public).where(wanted)
     ).one_or_none()
     return None if row is None else (row.owner_id, row.is_public)
+
+
+def _seen_by(users: Collection[int] | None) -> list[ColumnElement[bool]]:
+    if users is None:
+        return []
+    return [or_(workflows.c.owner_id.in_(users), executions.c.user_id.in_(users))]
 
 
 def _joined(*columns: Any) -> Select[Any]:

@@ -17,6 +17,7 @@ from pipelit.services.live import LiveFeed
 from pipelit.web.call import Call
 from pipelit.web.models import (
     MAX_PAGE,
+    BatchKeys,
     FreeObject,
     IdempotencyHeaders,
     IntegerText,
@@ -63,6 +64,12 @@ class ExecuteIn(RequestModel):
     text: LongText = ""
     trigger_node_id: str | None = None
     payload: FreeObject = Field(default_factory=dict)
+
+
+class DeleteExecutions(RequestModel):
+    """Executions to delete."""
+
+    execution_ids: BatchKeys
 
 
 class ExecuteOut(msgspec.Struct, frozen=True):
@@ -116,6 +123,11 @@ async def get_events(
 async def cancel(call: Call) -> ExecutionView:
     """Cancel an execution; answers when everything in it is gone."""
     return await call.service(ExecutionsService).cancel(call.principal, _id(call))
+
+
+async def delete_many(call: Call[DeleteExecutions]) -> None:
+    """Delete those of the executions that the caller may see."""
+    await call.service(ExecutionsService).delete_many(call.principal, call.body.execution_ids)
 
 
 async def execute(call: Call[ExecuteIn, None, IdempotencyHeaders]) -> Response:
@@ -214,6 +226,24 @@ ROUTES = (
         response=ExecutionView,
         refuses=(NOT_FOUND,),
         examples=(Example(path=f"{_PATH}/cancel/", response=_SHOWN),),
+    ),
+    Route(
+        "POST",
+        "/executions/batch-delete/",
+        delete_many,
+        auth=Auth.BEARER,
+        section="executions",
+        summary="Delete several executions for good; active ones are cancelled first.",
+        description="Those that do not exist or are not visible are skipped.",
+        body=DeleteExecutions,
+        status=204,
+        examples=(
+            Example(
+                path="/api/v1/executions/batch-delete/",
+                body={"execution_ids": [_SHOWN["execution_id"]]},
+                status=204,
+            ),
+        ),
     ),
     Route(
         "POST",
