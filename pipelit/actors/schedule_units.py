@@ -56,7 +56,7 @@ def look(conn: Connection, job_id: str) -> tuple[ScheduleRow | None, list[querie
 
 def tick(conn: Connection, tick: Tick) -> Ticked:
     """Start the job's execution, record a failed run, or let the time pass."""
-    job = queries.find(conn, tick.job_id)
+    job = queries.find_to_change(conn, tick.job_id)
     if job is None or job.next_run_at != tick.nominal_time or not job.belongs_to(tick.owner):
         return Ticked(job=job)
     workflow = find_workflow_by_id(conn, job.workflow_id)
@@ -136,7 +136,7 @@ def settle(
     A run whose execution was deleted counts as cancelled: only ended ones can be deleted, and
     deleting ends the others.
     """
-    job = queries.find(conn, job_id)
+    job = queries.find_to_change(conn, job_id)
     run = executions.find(conn, execution_id)
     outcome: Outcome
     match None if run is None else run.status:
@@ -157,7 +157,7 @@ def settle(
 
 def reschedule(conn: Connection, old: ScheduleRow, next_run_at: datetime) -> ScheduleRow | None:
     """Pass over missed times of an active job; return it as it is now, None if it is gone."""
-    job = queries.find(conn, old.id)
+    job = queries.find_to_change(conn, old.id)
     if job is None or job.next_run_at != old.next_run_at:
         return job
     moved = msgspec.structs.replace(job, next_run_at=next_run_at)

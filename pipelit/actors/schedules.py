@@ -43,8 +43,8 @@ LOOK_EVERY = 30.0
 log = structlog.get_logger(__name__)
 
 
-class Look(Request[None], frozen=True):
-    """The job was made. Replies when its actor is at work; failing to is a refusal to start."""
+class Begin(Request[None], frozen=True):
+    """The job was made. Replies when its actor is at work."""
 
 
 class Wake(Message, frozen=True):
@@ -63,7 +63,7 @@ class RunOver(Message, frozen=True):
     execution_id: str
 
 
-ScheduleMessage: TypeAlias = Look | Wake | Due | RunOver
+ScheduleMessage: TypeAlias = Begin | Wake | Due | RunOver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +101,7 @@ class Schedule(Actor[ScheduleMessage]):
     async def receive(self, message: ScheduleMessage) -> None:
         """Handle one message; see each message's docstring."""
         match message:
-            case Look():
-                await self._look()
+            case Begin():  # `on_start` has done it
                 self.reply(message, None)
             case Wake(adopted=adopted):
                 await self._look()

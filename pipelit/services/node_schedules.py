@@ -20,7 +20,7 @@ from pipelit.services.principal import Principal
 from pipelit.services.schedule_actors import ScheduleActors
 from pipelit.services.schedule_settings import node_settings
 from pipelit.services.schedule_views import show_node_with_job
-from pipelit.services.schedules import new_job, pause_job, put_job, require_room
+from pipelit.services.schedules import lock_job, new_job, pause_job, put_job, require_room
 from pipelit.store.queries import nodes as node_queries
 from pipelit.store.queries import schedules as queries
 from pipelit.store.queries.journal import Owner
@@ -66,8 +66,9 @@ class NodeSchedulesService:
         def act(conn: Connection, workflow_id: int, node: NodeRow) -> str:
             _require_schedule(node)
             settings = node_settings(node.config["extra_config"], now=now)
-            job = queries.find_of_node(conn, workflow_id, node.node_id)
-            if job is not None:
+            own = queries.find_of_node(conn, workflow_id, node.node_id)
+            if own is not None:
+                job = lock_job(conn, own.id)
                 started = _started(job, msgspec.structs.replace(job, **settings), now)
                 return put_job(conn, started, owner=self._owner, now=now).id
             require_room(conn, principal)
@@ -167,4 +168,4 @@ def _require_job(conn: Connection, workflow_id: int, node: NodeRow) -> ScheduleR
     job = queries.find_of_node(conn, workflow_id, node.node_id)
     if job is None:
         raise NotFound(NO_JOB)
-    return job
+    return lock_job(conn, job.id)

@@ -6,7 +6,7 @@ from contextlib import suppress
 import trio
 
 from pipelit.actors.runtime import ActorError, ActorRef
-from pipelit.actors.schedules import Look, ScheduleMessage, Wake
+from pipelit.actors.schedules import Begin, ScheduleMessage, Wake
 
 START_TIMEOUT = 5.0
 
@@ -33,7 +33,7 @@ class ScheduleActors:
         """
         with trio.CancelScope(shield=True):
             try:
-                await self._ref(job_id).ask(Look(), timeout=START_TIMEOUT)
+                await self._ref(job_id).ask(Begin(), timeout=START_TIMEOUT)
             except ActorError:
                 return False
         return True

@@ -191,7 +191,8 @@ class SchedulesService:
         now: datetime,
     ) -> ScheduledJob:
         def update(conn: Connection) -> ScheduleRow:
-            old = _require(conn, principal, job_id)
+            _require(conn, principal, job_id)
+            old = lock_job(conn, job_id)
             new = change(old)
             return old if new is old else put_job(conn, new, owner=self._owner, now=now)
 
@@ -228,6 +229,18 @@ def new_job(
         epoch=owner.epoch,
     )
     return rules.begin(row, now=now)
+
+
+def lock_job(conn: Connection, job_id: str) -> ScheduleRow:
+    """Return a job that nobody else changes before this transaction ends.
+
+    Raises:
+        NotFound: it was deleted just now.
+    """
+    row = queries.find_to_change(conn, job_id)
+    if row is None:
+        raise NotFound(NOT_FOUND)
+    return row
 
 
 def put_job(conn: Connection, row: ScheduleRow, *, owner: Owner, now: datetime) -> ScheduleRow:

@@ -56,7 +56,16 @@ _COLUMNS = tuple(schedules.c[name] for name in ScheduleRow.__struct_fields__)
 
 def find(conn: Connection, schedule_id: str) -> ScheduleRow | None:
     """Return one job."""
-    row = conn.execute(select(*_COLUMNS).where(schedules.c.id == schedule_id)).mappings().first()
+    return _first(conn, select(*_COLUMNS).where(schedules.c.id == schedule_id))
+
+
+def find_to_change(conn: Connection, schedule_id: str) -> ScheduleRow | None:
+    """Return one job, which nobody else changes before this transaction ends."""
+    return _first(conn, select(*_COLUMNS).where(schedules.c.id == schedule_id).with_for_update())
+
+
+def _first(conn: Connection, statement: Select[Any]) -> ScheduleRow | None:
+    row = conn.execute(statement).mappings().first()
     return None if row is None else ScheduleRow(**row)
 
 
