@@ -17,6 +17,7 @@ import trio
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession
 from pipelit.actors.delivery import Delivery
+from pipelit.actors.expiries import Expiries
 from pipelit.actors.hub import Hub
 from pipelit.actors.leases import Lease, escalate_when_lost
 from pipelit.actors.manager import Manager
@@ -171,6 +172,11 @@ def build_root(base: Base) -> SupervisorSpec:
                 idle_after=CHAT_IDLE,
                 mailbox=Mailbox(capacity=64),
                 detail=lambda thread_id: {"thread_id": thread_id},
+            ),
+            ChildSpec(
+                id="expiries",
+                kind="expiries",
+                start=lambda: Expiries(store, world.clock),
             ),
             FamilySpec(
                 id="schedules",

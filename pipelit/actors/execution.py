@@ -5,83 +5,48 @@ path), runs what is ready as own tasks, and turns each outcome into one committe
 decides what runs next. Contract: engine.md §7, §8, §11; design: docs/actors.md.
 """
 
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 import msgspec
-import trio
 
-from pipelit.actors import delivery, paths, roll_up
-from pipelit.actors.hub import Audience, Publisher
-from pipelit.actors.ledger import Ledger
-from pipelit.actors.node_task import AttemptTask, NodeRunner, stopped_by
-from pipelit.actors.plans import Plans
-from pipelit.actors.runtime import Actor, Message, Reply, Request
-from pipelit.actors.step_rows import Stamp, StepRows
-from pipelit.clock import Clock, Ids
+from pipelit.actors import delivery, roll_up
+from pipelit.actors.execution_messages import (
+    AnswersDue,
+    AttemptEnded,
+    Cancel,
+    Due,
+    ExecutionMessage,
+    LimitReached,
+    TakeAnswers,
+    Waited,
+    Worded,
+    WriteOff,
+)
+from pipelit.actors.execution_parts import ExecutionParts
+from pipelit.actors.ledger import open_ledger
+from pipelit.actors.node_task import AttemptTask
+from pipelit.actors.questions import Questions, announce
+from pipelit.actors.run_clock import RunClock
+from pipelit.actors.runtime import Actor, Reply
+from pipelit.actors.step_rows import StepRows
+from pipelit.engine.changes import Attempt, Changes, Ending
+from pipelit.engine.endings import failed_by, refusal, rejection
 from pipelit.engine.graph import Plan, Snapshot
-from pipelit.engine.journal import RunState, parse_record
-from pipelit.engine.limits import SizeLimits, oversize
+from pipelit.engine.journal import Asked, RunState, parse_record
+from pipelit.engine.limits import oversize
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
+from pipelit.engine.questions import is_confirmation
 from pipelit.engine.retry import retry_delay
 from pipelit.engine.routing import has_error_edge
-from pipelit.engine.steps import Attempt, Changes, Ending, Narrator
-from pipelit.store import Store
+from pipelit.engine.steps import Narrator
 from pipelit.store.queries import journal as rows
+from pipelit.store.queries.questions import list_answers
 
+ANSWER_INTERVAL = 1.0
+"""Seconds between looks for answers that other servers took."""
 STOP_DEADLINE = 2.0
 """Seconds that nodes get to end after the execution has: then they are written off."""
-
-
-class Cancel(Request[None], frozen=True):
-    """End the execution as cancelled. Replies once it is written and all its nodes are gone."""
-
-
-class AttemptEnded(Message, frozen=True):
-    """A node's task ended. `result` is None when it was cut off."""
-
-    node_id: str
-    result: Outcome | Failure | None
-
-
-class Due(Message, frozen=True):
-    """A retry's time `at` (Unix seconds) has come, whatever the wall clock has done meanwhile."""
-
-    at: float
-
-
-class Waited(Message, frozen=True):
-    """A timed wait is over."""
-
-    node_id: str
-
-
-class LimitReached(Message, frozen=True):
-    """The execution has used its time."""
-
-
-class WriteOff(Message, frozen=True):
-    """Nodes that were told to stop had their time."""
-
-
-ExecutionMessage: TypeAlias = Cancel | AttemptEnded | Due | Waited | LimitReached | WriteOff
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutionParts:
-    """What every execution actor is built from."""
-
-    store: Store
-    owner: rows.Owner
-    clock: Clock
-    ids: Ids
-    plans: Plans
-    runner: NodeRunner
-    max_parallel: int
-    max_messages: int
-    size_limits: SizeLimits
 
 
 class Execution(Actor[ExecutionMessage]):
@@ -98,11 +63,13 @@ class Execution(Actor[ExecutionMessage]):
         self._ending: Ending | None = None
         # {node: its attempt and failure}, of nodes that ended with or before the execution
         self._stopped: dict[str, tuple[Attempt, Failure]] = {}
-        self._cancels: list[Reply[None]] = []
+        self._last: tuple[Attempt, Outcome] | None = None
+        self._askers: list[Reply[None]] = []
+        self._questions = Questions(parts.ids, open_seconds=parts.answer_seconds)
+        self._looks_for_answers = False
         self._draining = False
         self._over = False
         self._position = 0
-        self._latest = 0.0
         self._recovered: frozenset[str] = frozenset()
 
     async def on_start(self) -> None:
@@ -112,17 +79,8 @@ class Execution(Actor[ExecutionMessage]):
             self.ctx.stop()
             return
         self._loaded = loaded
-        self._resumed_at = trio.current_time()
-        audience = Audience(
-            loaded.workflow_id, loaded.workflow_slug, loaded.workflow_owner_id, loaded.user_id
-        )
-        self._ledger = Ledger(
-            self._id,
-            audience,
-            store=self._parts.store,
-            announce=Publisher(self.ctx.system.ref(paths.HUB)).announce,
-            last_seq=loaded.last_seq,
-        )
+        self._clock = RunClock(self._parts.clock, loaded)
+        self._ledger = open_ledger(self.ctx.system, self._parts.store, loaded)
         if self._verdict is not None:
             self._rebuild()
             await self._end(self._verdict)
@@ -131,8 +89,7 @@ class Execution(Actor[ExecutionMessage]):
         else:
             await self._resume()
         if not self._over:
-            left = loaded.limit_seconds - self._active_seconds()
-            self.ctx.after(max(0.0, left), LimitReached())
+            self.ctx.after(max(0.0, self._clock.remaining()), LimitReached())
 
     async def receive(self, message: ExecutionMessage) -> None:
         """Handle one message; see each message's docstring."""
@@ -140,18 +97,29 @@ class Execution(Actor[ExecutionMessage]):
             case AttemptEnded(node_id=node_id, result=result):
                 await self._attempt_ended(self._running.pop(node_id), result)
             case Due(at=at):
-                self._latest = max(self._latest, at)
+                self._clock.pass_over(at)
                 if self._ending is None:
-                    await self._commit(self._narrator.start_ready(now=self._now()))
+                    await self._commit(self._narrator.start_ready(now=self._clock.now()))
             case Waited(node_id=node_id):
                 await self._waited(node_id)
             case LimitReached():
-                await self._end(self._timed_out())
+                await self._end(self._clock.timed_out())
             case Cancel():
-                self._cancels.append(self.defer(message))
+                self._askers.append(self.defer(message))
                 await self._end(Ending(status="cancelled"))
             case WriteOff():
                 await self._finish()
+            case Worded():
+                await self._ask(message)
+            case TakeAnswers():
+                await self._take_answers()
+                if self._ending is not None and not self._over:
+                    self._askers.append(self.defer(message))
+                else:
+                    self.reply(message, None)
+            case AnswersDue():
+                self._looks_for_answers = False
+                await self._take_answers()
             case _:
                 assert_never(message)
 
@@ -172,14 +140,13 @@ class Execution(Actor[ExecutionMessage]):
             self._step_rows.first_message(),
             payload=loaded.trigger_payload,
             problems=compiled.problems,
-            now=self._now(),
+            now=self._clock.now(),
         )
-        self._started_at = self._parts.clock.now()
+        self._clock.begin()
         await self._commit(changes, begin=rows.Begin(compiled.snapshot))
 
     def _rebuild(self) -> None:
         self._adopt_plan(Plan(msgspec.convert(self._loaded.snapshot, Snapshot)))
-        self._started_at = self._loaded.started_at or self._loaded.created_at
         self._narrator.state.fold(parse_record(record) for record in self._loaded.records)
         self._position = len(self._loaded.records)
 
@@ -189,10 +156,14 @@ class Execution(Actor[ExecutionMessage]):
         self._recovered = frozenset(state.started - state.waiting.keys())
         self._launch(tuple(node for node in state.ready if node in self._recovered))
         for node, waiting in state.waiting.items():
-            self.ctx.after(max(0.0, waiting.resume_at - self._now()), Waited(node))
+            self.ctx.after(max(0.0, waiting.resume_at - self._clock.now()), Waited(node))
         for retry_at in state.retry_at.values():
-            self.ctx.after(max(0.0, retry_at - self._now()), Due(retry_at))
-        await self._commit(self._narrator.start_ready(now=self._now()))
+            self.ctx.after(max(0.0, retry_at - self._clock.now()), Due(retry_at))
+        await self._commit(self._narrator.start_ready(now=self._clock.now()))
+        self._put_questions()
+        await self._take_answers()
+        if self._ending is None and not self._over:
+            await self._commit(self._narrator.pause())
 
     def _adopt_plan(self, plan: Plan) -> None:
         state = RunState(plan, max_messages=self._parts.max_messages)
@@ -207,21 +178,23 @@ class Execution(Actor[ExecutionMessage]):
         self._step_rows = StepRows(loaded, self._parts.owner, self._parts.ids)
 
     def _launch(self, nodes: tuple[str, ...]) -> None:
-        state = self._narrator.state
         for node_id in nodes:
-            task = self._parts.runner.prepare(
-                loaded=self._loaded,
-                state=state,
-                node_id=node_id,
-                ledger=self._ledger,
-                started_at=self._started_at,
-                remaining=self._loaded.limit_seconds - self._active_seconds(),
-                recovered=node_id in self._recovered,
-                step_rows=self._step_rows,
-                stamp=self._stamp,
-            )
+            task = self._prepare(node_id)
             self._running[node_id] = task
             task.scope = self.ctx.start_soon(self._run, task, name=node_id)
+
+    def _prepare(self, node_id: str) -> AttemptTask:
+        return self._parts.runner.prepare(
+            loaded=self._loaded,
+            state=self._narrator.state,
+            node_id=node_id,
+            ledger=self._ledger,
+            started_at=self._clock.started_at,
+            remaining=self._clock.remaining(),
+            recovered=node_id in self._recovered,
+            step_rows=self._step_rows,
+            stamp=self._clock.stamp,
+        )
 
     async def _run(self, task: AttemptTask) -> None:
         """Run an attempt as an own task: state is not touched here."""
@@ -255,14 +228,19 @@ class Execution(Actor[ExecutionMessage]):
         if too_large is not None:
             await self._fail(task, msgspec.structs.replace(too_large, report=outcome.report))
             return
+        ending = rejection(self._narrator.state.plan, task.node_id, outcome)
+        if ending is not None:
+            self._last = (task.attempt(), outcome)
+            await self._end(ending)
+            return
         changes = self._narrator.succeed(
-            task.attempt(), outcome, now=self._now(), elapsed_ms=self._elapsed_ms()
+            task.attempt(), outcome, now=self._clock.now(), elapsed_ms=self._clock.elapsed_ms()
         )
         await self._commit(changes, remember=(task.node_id, outcome.remember))
 
     async def _wait(self, task: AttemptTask, outcome: Outcome, delay: float) -> None:
         changes = self._narrator.wait(
-            task.attempt(), outcome, resume_at=self._now() + delay, now=self._now()
+            task.attempt(), outcome, resume_at=self._clock.now() + delay, now=self._clock.now()
         )
         await self._commit(changes)
         self.ctx.after(delay, Waited(task.node_id))
@@ -274,7 +252,7 @@ class Execution(Actor[ExecutionMessage]):
         attempt = Attempt(node_id=node_id, number=waiting.attempt, duration_ms=waiting.duration_ms)
         await self._commit(
             self._narrator.succeed(
-                attempt, waiting.outcome, now=self._now(), elapsed_ms=self._elapsed_ms()
+                attempt, waiting.outcome, now=self._clock.now(), elapsed_ms=self._clock.elapsed_ms()
             )
         )
 
@@ -282,26 +260,71 @@ class Execution(Actor[ExecutionMessage]):
         attempt = task.attempt()
         delay = retry_delay(failure, attempt=attempt.number)
         if delay is not None:
-            now = self._now()
+            now = self._clock.now()
             await self._commit(self._narrator.retry_later(attempt, failure, delay=delay, now=now))
             self.ctx.after(delay, Due(now + delay))
         elif has_error_edge(self._narrator.state.plan, attempt.node_id):
             await self._commit(
                 self._narrator.handle_failure(
-                    attempt, failure, now=self._now(), elapsed_ms=self._elapsed_ms()
+                    attempt, failure, now=self._clock.now(), elapsed_ms=self._clock.elapsed_ms()
                 )
             )
         else:
-            text = f"Node {attempt.node_id} failed: {failure.message}"
             self._stopped[attempt.node_id] = (attempt, failure)
-            await self._end(
-                Ending(
-                    status="failed",
-                    error_message=text[:2000],
-                    error_code=failure.code,
-                    failed_node=attempt.node_id,
-                )
-            )
+            await self._end(failed_by(attempt, failure))
+
+    def _put_questions(self) -> None:
+        """Have the questions put into words that are to be asked now."""
+        if self._draining or self._ending is not None:
+            return
+        state = self._narrator.state
+        for node_id, when in self._questions.take(state.unasked):
+            if when == "before" and is_confirmation(state.plan.nodes[node_id]):
+                self.ctx.start_soon(self._word, self._prepare(node_id), name=f"{node_id} question")
+            else:
+                self.ctx.post(Worded(node_id, when))
+
+    async def _word(self, task: AttemptTask) -> None:
+        """Put a confirmation's question into words, as an own task."""
+        self.ctx.post(Worded(task.node_id, "before", await task.word_question()))
+
+    async def _ask(self, worded: Worded) -> None:
+        if self._draining or self._ending is not None or self._over:
+            return
+        node = self._narrator.state.plan.nodes[worded.node_id]
+        question = self._questions.make(node, worded.when, worded.prompt, self._clock.now())
+        if question is None:
+            await self._commit(self._narrator.start_unasked(worded.node_id))
+            return
+        await self._commit(self._narrator.ask(question, now=self._clock.now()))
+        announce(self.ctx.system, self._loaded, question)
+        self._look_for_answers_later()
+
+    async def _take_answers(self) -> None:
+        """Go on with the answers that were stored, each once."""
+        if self._ending is not None or self._over:
+            return
+        found = await self._parts.store.read(
+            lambda conn: list_answers(conn, self._id), patient=True
+        )
+        for answer in found:
+            asked = self._narrator.state.questions.get(answer.task_id)
+            if asked is not None and self._ending is None and not self._over:
+                await self._answer(asked, answer.text)
+        self._look_for_answers_later()
+
+    async def _answer(self, asked: Asked, text: str | None) -> None:
+        ending = refusal(self._narrator.state.plan, asked, text)
+        if ending is not None:
+            await self._end(ending)
+            return
+        now, elapsed_ms = self._clock.now(), self._clock.elapsed_ms()
+        await self._commit(self._narrator.answer(asked, text or "", now=now, elapsed_ms=elapsed_ms))
+
+    def _look_for_answers_later(self) -> None:
+        if self._narrator.state.questions and not self._looks_for_answers and not self._over:
+            self._looks_for_answers = True
+            self.ctx.after(ANSWER_INTERVAL, AnswersDue())
 
     async def _end(self, ending: Ending) -> None:
         """Stop all nodes, then write the end. The first ending wins."""
@@ -320,14 +343,9 @@ class Execution(Actor[ExecutionMessage]):
             return
         for node_id, task in self._running.items():
             self._stopped[node_id] = (task.attempt(), task.cut_off(self._ending, None))
-        state = self._narrator.state
-        for node_id in state.ready:  # those that wait, or were cut off with an earlier server
-            if node_id in state.started and node_id not in self._stopped:
-                number = state.attempts.get(node_id, 0)
-                spent = state.waiting[node_id].duration_ms if node_id in state.waiting else 0
-                attempt = Attempt(node_id=node_id, number=number, duration_ms=spent)
-                self._stopped[node_id] = (attempt, stopped_by(self._ending))
-        changes = self._narrator.end(self._ending, self._stopped, elapsed_ms=self._elapsed_ms())
+        changes = self._narrator.end(
+            self._ending, self._stopped, elapsed_ms=self._clock.elapsed_ms(), last=self._last
+        )
         await self._commit(changes)
 
     async def _commit(
@@ -344,13 +362,14 @@ class Execution(Actor[ExecutionMessage]):
             changes,
             position=self._position,
             usage=self._narrator.state.usage,
-            stamp=self._stamp(),
+            stamp=self._clock.stamp(),
             begin=begin,
             remember=remember,
+            open_questions=self._narrator.state.questions,
         )
         self._position += len(changes.records)
         try:
-            await self._ledger.write(step)
+            interrupted = await self._ledger.write(step)
         except rows.Fenced:
             self.ctx.emit("fenced", owner=self._parts.owner.node_id, epoch=self._parts.owner.epoch)
             self._over = True
@@ -358,38 +377,21 @@ class Execution(Actor[ExecutionMessage]):
             return
         if changes.ending is not None:
             self._over = True
+            roll_up.wake(self.ctx.system)
             if step.dispatches:
                 delivery.wake(self.ctx.system)
-            roll_up.wake(self.ctx.system)
-            for waiting in self._cancels:
+            for waiting in self._askers:
                 waiting.send(None)
             self.ctx.stop()
-            return
-        self._launch(changes.started)
+        elif interrupted:  # whoever takes the answer up goes on
+            self._over = True
+            self.ctx.stop()
+        else:
+            self._launch(changes.started)
+            self._put_questions()
+            if changes.interrupted:  # an answer came in between
+                self.ctx.post(AnswersDue())
 
     def _stop_when_drained(self) -> None:
         if self._draining and not self._running:
             self.ctx.stop()
-
-    def _timed_out(self) -> Ending:
-        limit = self._loaded.limit_seconds
-        elapsed = round(self._active_seconds())
-        return Ending(
-            status="failed",
-            error_message=f"Execution timed out after {elapsed}s (limit: {limit}s)",
-            error_code="ExecutionTimeoutError",
-        )
-
-    def _stamp(self) -> Stamp:
-        return Stamp(now=self._parts.clock.now(), active_us=int(self._active_seconds() * 1e6))
-
-    def _active_seconds(self) -> float:
-        return self._loaded.active_us / 1e6 + trio.current_time() - self._resumed_at
-
-    def _now(self) -> float:
-        """Return Unix seconds that never run backwards: what was due stays due."""
-        self._latest = max(self._latest, self._parts.clock.now().timestamp())
-        return self._latest
-
-    def _elapsed_ms(self) -> int:
-        return (self._parts.clock.now() - self._started_at) // timedelta(milliseconds=1)

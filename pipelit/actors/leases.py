@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from pipelit.actors.runtime import Actor, Directive, Message
 from pipelit.errors import PipelitError
 from pipelit.store import Store, StoreError
-from pipelit.store.queries import journal
+from pipelit.store.queries import journal, ownership
 from pipelit.store.queries.servers import release_server, renew_lease
 
 RENEW_EVERY = 5.0
@@ -60,7 +60,7 @@ class Lease(Actor[Renew]):
         owner = self._owner
 
         def release(conn: Connection) -> None:
-            journal.release_all(conn, owner)
+            ownership.release_all(conn, owner)
             release_server(conn, owner.node_id, owner.epoch)
 
         await self._store.write(release)

@@ -7,12 +7,23 @@ order the commits' waiters wake in, events leave in the order of their numbers.
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from pipelit.actors.hub import Announcement, Audience
+from pipelit.actors import paths
+from pipelit.actors.hub import Announcement, Audience, Publisher
+from pipelit.actors.runtime import System
 from pipelit.store import Store
 from pipelit.store.queries.executions import StoredEvent
-from pipelit.store.queries.journal import Step, write_step
+from pipelit.store.queries.journal import Loaded, Step, write_step
 
 Announce: TypeAlias = Callable[[Announcement], None]
+
+
+def open_ledger(system: System, store: Store, loaded: Loaded) -> "Ledger":
+    """Return the ledger of an execution, which announces at the system's hub."""
+    audience = Audience(
+        loaded.workflow_id, loaded.workflow_slug, loaded.workflow_owner_id, loaded.user_id
+    )
+    announce = Publisher(system.ref(paths.HUB)).announce
+    return Ledger(loaded.id, audience, store=store, announce=announce, last_seq=loaded.last_seq)
 
 
 class Ledger:
@@ -34,18 +45,22 @@ class Ledger:
         self._published = last_seq
         self._early: dict[int, Sequence[StoredEvent]] = {}
 
-    async def write(self, step: Step) -> None:
+    async def write(self, step: Step) -> bool:
         """Commit a step, then publish its events. Waits as long as the storage is full.
+
+        Returns:
+            Whether the execution was let go of: it only waits for answers.
 
         Cancelling loses nothing: the step is committed and published, or was never begun.
 
         Raises:
             Fenced: the execution has another owner, or has ended.
         """
-        events = await self._store.write(
+        written = await self._store.write(
             lambda conn: write_step(conn, step), key=self._execution_id, patient=True
         )
-        self._publish(events)
+        self._publish(written.events)
+        return written.interrupted
 
     def delta(self, node_id: str, text: str, index: int) -> None:
         """Publish a piece of an answer: live only, never stored."""

@@ -7,13 +7,17 @@ waits is an own task. Contract: engine.md §7.2, §10.3, §11.3.
 
 import math
 from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias, assert_never
 
 import trio
 
 from pipelit.actors import paths, roll_up
-from pipelit.actors.execution import Cancel, Execution, ExecutionParts
+from pipelit.actors.execution import Execution
+from pipelit.actors.execution_messages import Cancel
+from pipelit.actors.execution_messages import TakeAnswers as TakeThem
+from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.hub import Announcement, Audience, Publisher
 from pipelit.actors.recovery import only_waits
 from pipelit.actors.runtime import (
@@ -29,10 +33,10 @@ from pipelit.actors.runtime import (
     Request,
     Restart,
 )
-from pipelit.engine.steps import Ending
+from pipelit.engine.changes import Ending
 from pipelit.errors import Unavailable
 from pipelit.store.queries import executions as executions_queries
-from pipelit.store.queries import journal
+from pipelit.store.queries import journal, ownership
 
 MAX_RECOVERIES = 3
 CANCEL_TIMEOUT = 30.0
@@ -84,6 +88,18 @@ class CancelExecution(Request[None], frozen=True):
     execution_id: str
 
 
+class TakeAnswers(Request[None], frozen=True):
+    """An answer was stored. Replies when its execution has gone on with it, or does not run."""
+
+    execution_id: str
+
+
+class AnswersTaken(Message, frozen=True):
+    """The actor of an execution has gone on with the answers it found."""
+
+    execution_id: str
+
+
 class Exited(Message, frozen=True):
     """The actor of an execution ended."""
 
@@ -105,7 +121,17 @@ class Released(Message, frozen=True):
 
 
 ManagerMessage: TypeAlias = (
-    Start | Run | Join | TakeUp | GiveUp | CancelExecution | Exited | Adopted | Released
+    Start
+    | Run
+    | Join
+    | TakeUp
+    | GiveUp
+    | CancelExecution
+    | TakeAnswers
+    | AnswersTaken
+    | Exited
+    | Adopted
+    | Released
 )
 
 
@@ -119,6 +145,7 @@ class Manager(Actor[ManagerMessage]):
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, ActorRef[Any]] = {}
         self._waiting: dict[str, list[Reply[None]]] = {}
+        self._answering: dict[str, list[Reply[None]]] = {}  # who answered, until it is taken
 
     async def on_start(self) -> None:
         """Watch the executions that outlived an earlier incarnation."""
@@ -147,10 +174,16 @@ class Manager(Actor[ManagerMessage]):
             case CancelExecution(execution_id=execution_id):
                 self._queue.pop(execution_id, None)
                 self.ctx.start_soon(self._cancel, execution_id, self.defer(message))
+            case TakeAnswers(execution_id=execution_id):
+                self._take_answers(execution_id, self.defer(message))
+            case AnswersTaken(execution_id=execution_id):
+                self._thank(execution_id)
             case Exited(execution_id=execution_id, exit=ended):
                 self._exited(execution_id, ended)
             case Adopted(execution_id=execution_id, verdict=verdict):
                 self._launch(execution_id, verdict)
+                if execution_id in self._answering:
+                    self.ctx.start_soon(self._pass_on, execution_id)
             case Released(execution_id=execution_id):
                 self._release(execution_id)
             case _:
@@ -191,8 +224,9 @@ class Manager(Actor[ManagerMessage]):
 
     def _exited(self, execution_id: str, ended: Exit) -> None:
         self._active.pop(execution_id, None)
-        if ended.reason is ExitReason.CRASHED:
-            self.ctx.start_soon(self._adopt, execution_id, True)
+        crashed = ended.reason is ExitReason.CRASHED
+        if crashed or execution_id in self._answering:
+            self.ctx.start_soon(self._adopt, execution_id, crashed)
         else:
             self._release(execution_id)
         self._fill()
@@ -203,8 +237,29 @@ class Manager(Actor[ManagerMessage]):
     def _release(self, execution_id: str) -> None:
         for reply in self._waiting.pop(execution_id, ()):
             reply.send(None)
+        self._thank(execution_id)
+
+    def _take_answers(self, execution_id: str, reply: Reply[None]) -> None:
+        """Tell the actor, or have a new one: an answered execution waits for no slot."""
+        self._answering.setdefault(execution_id, []).append(reply)
+        if execution_id in self._active:
+            self.ctx.start_soon(self._pass_on, execution_id)
+        else:
+            self.ctx.start_soon(self._adopt, execution_id, False)
+
+    def _thank(self, execution_id: str) -> None:
+        for reply in self._answering.pop(execution_id, ()):
+            reply.send(None)
 
     # Own tasks: they wait, and post what follows.
+
+    async def _pass_on(self, execution_id: str) -> None:
+        """Let the live actor take the answers; its exit says what follows if it cannot."""
+        ref = self.ctx.system.ref(paths.execution(execution_id))
+        with suppress(ActorDied, MailboxFull):  # a full mailbox: it looks by itself every second
+            await ref.ask(TakeThem(), timeout=math.inf)
+        if ref.is_alive():
+            self.ctx.post(AnswersTaken(execution_id))
 
     async def _look(self, execution_id: str) -> None:
         found = await self._parts.store.read(
@@ -228,7 +283,7 @@ class Manager(Actor[ManagerMessage]):
 
     async def _adopt(self, execution_id: str, crashed: bool) -> None:
         count = await self._parts.store.write(
-            lambda conn: journal.adopt(conn, execution_id, self._parts.owner, crashed=crashed),
+            lambda conn: ownership.adopt(conn, execution_id, self._parts.owner, crashed=crashed),
             key=execution_id,
             patient=True,
         )
@@ -244,7 +299,9 @@ class Manager(Actor[ManagerMessage]):
 
     async def _adopt_to_end(self, execution_id: str, ending: Ending) -> None:
         count = await self._parts.store.write(
-            lambda conn: journal.adopt(conn, execution_id, self._parts.owner, crashed=False),
+            lambda conn: ownership.adopt(
+                conn, execution_id, self._parts.owner, crashed=False, to_end=True
+            ),
             key=execution_id,
             patient=True,
         )
@@ -278,7 +335,7 @@ class Manager(Actor[ManagerMessage]):
             case "pending":
                 await self._end_directly(execution_id, CANCELLED, unstarted=True)
                 return False
-            case "running":
+            case "running" | "interrupted":
                 await self._adopt_to_end(execution_id, CANCELLED)
                 return False
             case _:

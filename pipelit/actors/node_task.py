@@ -7,23 +7,27 @@ an agent's progress through the ledger. Contract: engine.md §8.2, §11.2, §20.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 import trio
 
+from pipelit.actors.attempt_limits import limits_of
 from pipelit.actors.ledger import Ledger
 from pipelit.actors.step_rows import Stamp, StepRows
 from pipelit.clock import format_instant
+from pipelit.engine.changes import Attempt, Ending
 from pipelit.engine.definition import NodeDef
+from pipelit.engine.endings import stopped_by
 from pipelit.engine.graph import Plan
 from pipelit.engine.journal import ROOT, RunState
 from pipelit.engine.messages import ChatMessage, parse_message
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
 from pipelit.engine.output import state_view
+from pipelit.engine.questions import DEFAULT_PROMPT
 from pipelit.engine.specs import primary_port
-from pipelit.engine.steps import Attempt, Ending
+from pipelit.engine.values import to_text
 from pipelit.llm.types import ProviderError
 from pipelit.nodes.base import (
     Attached,
@@ -38,10 +42,6 @@ from pipelit.nodes.base import (
 from pipelit.store import Store
 from pipelit.store.queries.journal import Loaded
 from pipelit.store.queries.threads import MAX_MESSAGES, history
-
-NODE_TIMEOUT = 600.0
-AGENT_IDLE = 600.0
-AGENT_WALL = 7200.0
 
 log = structlog.get_logger(__name__)
 
@@ -63,15 +63,6 @@ class Expressions(Protocol):
 
     async def resolve(self, node: NodeDef, context: Mapping[str, Any]) -> ResolvedConfig:
         """Resolve every expression of *node*'s config against *context* (engine.md §20.4)."""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """Time limits of an attempt, in seconds, and the failures they lead to."""
-
-    wall: float
-    on_wall: Failure
-    idle: float
-    on_idle: Failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +177,7 @@ class AttemptTask:
         """Make the attempt. Every way to fail is a `Failure`; only cancellation goes through."""
         self._begun = trio.current_time()
         try:
-            limits = _limits(self.node)
+            limits = limits_of(self.node)
             self._idle_limit = limits.idle
             with trio.move_on_after(limits.wall):
                 with trio.move_on_after(limits.idle) as self._idle:
@@ -195,6 +186,19 @@ class AttemptTask:
             return self._with_report(limits.on_wall)
         finally:
             self._ended = trio.current_time()
+
+    async def word_question(self) -> str | None:
+        """Return the prompt of a node that asks before it runs; None if it cannot be resolved."""
+        try:
+            resolved = await self.runner.expressions.resolve(self.node, self._context())
+        except NodeError:
+            return None
+        except Exception:
+            # A defect: the attempt meets it too, and fails its node.
+            log.exception("question not worded", node_id=self.node_id)
+            return None
+        extra = resolved.config.get("extra_config") or {}
+        return to_text(extra.get("prompt")) or DEFAULT_PROMPT
 
     async def _guarded(self) -> Outcome | Failure:
         try:
@@ -334,12 +338,6 @@ class AttemptTask:
         return tuple(parse_message(entry.message) for entry in found)
 
 
-def stopped_by(ending: Ending, report: Report = Report()) -> Failure:  # noqa: B008 - frozen
-    """Return the failure of a node that the end of its execution stopped (engine.md §11.3)."""
-    word = "cancelled" if ending.status == "cancelled" else "failed"
-    return Failure(code="Cancelled", message=f"Execution {word}", retryable=False, report=report)
-
-
 def _attached(plan: Plan, node_id: str) -> Attached:
     """Return what is attached to a node, with no config resolved yet."""
 
@@ -352,39 +350,3 @@ def _attached(plan: Plan, node_id: str) -> Attached:
         skills=find("skill"),
         output_parser=next(iter(find("output_parser")), None),
     )
-
-
-def _limits(node: NodeDef) -> Limits:
-    own = node.extra.get("node_timeout_seconds")
-    set_by_node = float(own) if _is_positive(own) else None
-    if node.component_type not in {"agent", "deep_agent"}:
-        wall = set_by_node or NODE_TIMEOUT
-        return Limits(wall, _timed_out(wall), float("inf"), _timed_out(wall))
-    idle = _seconds(node, "inactivity_timeout", AGENT_IDLE)
-    wall = _seconds(node, "max_wall_time", AGENT_WALL)
-    on_wall = Failure(
-        code="AgentTimeoutError",
-        message=f"Agent exceeded max_wall_time ({wall:g}s)",
-        retryable=False,
-    )
-    if set_by_node is not None and set_by_node < wall:
-        wall, on_wall = set_by_node, _timed_out(set_by_node)
-    on_idle = Failure(
-        code="AgentInactivityTimeout", message=f"Agent inactive for {idle:g}s", retryable=True
-    )
-    return Limits(wall, on_wall, idle, on_idle)
-
-
-def _timed_out(seconds: float) -> Failure:
-    return Failure(
-        code="NodeTimeoutError", message=f"Node timed out after {seconds:g}s", retryable=True
-    )
-
-
-def _seconds(node: NodeDef, key: str, default: float) -> float:
-    value = node.extra.get(key)
-    return float(value) if _is_positive(value) else default
-
-
-def _is_positive(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

@@ -6,6 +6,8 @@ EXECUTIONS = "/executions"
 MANAGER = "/manager"
 CHATS = "/chats"
 DELIVERY = "/delivery"
+EXPIRIES = "/expiries"
+ERRORS = "/errors"
 ROLL_UP = "/roll_up"
 SCHEDULES = "/schedules"
 

@@ -15,9 +15,9 @@ from pipelit.actors.chats import ChatMessage, Wake
 from pipelit.actors.manager import GiveUp, ManagerMessage, Start, TakeUp
 from pipelit.actors.runtime import Actor, ActorError, ActorRef, Family, Message
 from pipelit.clock import Clock
-from pipelit.engine.steps import Ending
+from pipelit.engine.changes import Ending
 from pipelit.store import Store, StoreError
-from pipelit.store.queries import journal
+from pipelit.store.queries import journal, ownership
 
 INTERVAL = 30.0
 PAGE = 500
@@ -81,12 +81,12 @@ class Reconciler(Actor[ReconcilerMessage]):
                 self._take_up(orphan)
         await self._find_lost()
 
-    async def _orphans(self, after: int) -> list[journal.Orphan]:
+    async def _orphans(self, after: int) -> list[ownership.Orphan]:
         return await self._store.read(
-            lambda conn: journal.find_orphans(conn, self._owner, after=after, limit=PAGE)
+            lambda conn: ownership.find_orphans(conn, self._owner, after=after, limit=PAGE)
         )
 
-    def _take_up(self, orphan: journal.Orphan) -> None:
+    def _take_up(self, orphan: ownership.Orphan) -> None:
         if orphan.status == "pending":
             if orphan.serial:
                 self._tell(self._chats.ref(orphan.thread_id), Wake(), orphan.id)
@@ -110,7 +110,7 @@ class Reconciler(Actor[ReconcilerMessage]):
 
     async def _find_lost(self) -> None:
         """Take up own executions that had no actor in two rounds: it was lost between two steps."""
-        ours = await self._store.read(lambda conn: journal.owned(conn, self._owner))
+        ours = await self._store.read(lambda conn: ownership.owned(conn, self._owner))
         system = self.ctx.system
         missing = {e for e in ours if not system.ref(paths.execution(e)).is_alive()}
         for execution_id in missing & self._missing:

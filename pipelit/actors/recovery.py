@@ -8,11 +8,15 @@ from pipelit.store.queries.journal import Loaded
 
 
 def only_waits(loaded: Loaded) -> bool:
-    """Tell whether nothing was in flight but timed waits: taking it up again is no recovery."""
+    """Tell whether nothing was in flight but waits, for a time or for an answer.
+
+    Taking such a run up again is no recovery.
+    """
     try:
         state = RunState(Plan(msgspec.convert(loaded.snapshot, Snapshot)))
         state.fold(parse_record(record) for record in loaded.records)
     except (msgspec.ValidationError, LookupError):
         # Such a journal is what recoveries are counted for.
         return False
-    return bool(state.waiting) and state.ready.keys() == state.waiting.keys()
+    waiting = state.waiting.keys() | {question.node_id for question in state.questions.values()}
+    return bool(waiting) and state.ready.keys() | state.held.keys() <= waiting

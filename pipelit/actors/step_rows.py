@@ -1,19 +1,20 @@
 """From the engine's changes to the store's rows. No decisions, no waiting."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from pipelit.clock import Ids, format_instant
+from pipelit.engine.changes import Changes, Question
 from pipelit.engine.journal import ROOT, record_kind, record_node
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Usage
 from pipelit.engine.output import delivery_text, reply_text
-from pipelit.engine.steps import Changes
 from pipelit.nodes.base import RunEvent
 from pipelit.store.queries import journal as rows
+from pipelit.store.queries import questions
 from pipelit.store.queries.dispatches import DELIVERY
 from pipelit.store.queries.threads import TRANSCRIPT, ThreadAppend
 
@@ -42,6 +43,7 @@ class StepRows:
         stamp: Stamp,
         begin: rows.Begin | None,
         remember: tuple[str, Sequence[ChatMessage]],
+        open_questions: Collection[str] = (),
     ) -> rows.Step:
         """Return the step of *changes*.
 
@@ -52,6 +54,7 @@ class StepRows:
             stamp: when.
             begin: set for the first step.
             remember: (node, messages) to add to the node's memory of the thread.
+            open_questions: those without answer after this step.
         """
         records = (
             rows.JournalRow(
@@ -79,6 +82,8 @@ class StepRows:
             totals=rows.Totals(**msgspec.structs.asdict(usage)),
             begin=begin,
             end=self._end(changes),
+            questions=tuple(self._question(question, stamp.now) for question in changes.questions),
+            waits_for=tuple(open_questions) if changes.interrupted else (),
             dispatches=self._dispatches(changes),
         )
 
@@ -110,6 +115,22 @@ class StepRows:
         chat_id = (self._loaded.user_context or {}).get("chat_id")
         chat = "" if chat_id is None else f"{chat_id}:"
         return f"{who}:{chat}{self._loaded.workflow_id}"
+
+    def _question(self, question: Question, now: datetime) -> questions.Question:
+        trigger = self._loaded.trigger
+        credential_id, chat_id = trigger.get("credential_id"), trigger.get("chat_id")
+        return questions.Question(
+            task_id=question.task_id,
+            node_id=question.node_id,
+            iteration=ROOT,
+            kind=question.kind,
+            user_id=self._loaded.user_id,
+            chat_id=None if chat_id is None else str(chat_id),
+            credential_id=None if credential_id is None else str(credential_id),
+            prompt=question.prompt,
+            created_at=now,
+            expires_at=datetime.fromtimestamp(question.expires_at, UTC),
+        )
 
     def _end(self, changes: Changes) -> rows.End | None:
         if changes.ending is None:

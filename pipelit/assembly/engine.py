@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from pipelit.actors.execution import ExecutionParts
+from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
 from pipelit.actors.schedules import ScheduleParts
@@ -39,6 +39,7 @@ def build_execution_parts(base: Base) -> ExecutionParts:
         size_limits=SizeLimits(
             node_output=settings.max_node_output_bytes, state=settings.max_state_bytes
         ),
+        answer_seconds=settings.confirmation_timeout_seconds,
     )
 
 

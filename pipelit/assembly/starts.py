@@ -33,13 +33,15 @@ def build_entrances(base: Base, system: System, starter: Starter) -> tuple[objec
         with suppress(ActorError):  # best effort
             delivery.tell(Say(credential_id, chat_id, text))
 
+    confirmations = Confirmations(store, clock, manager=system.ref(paths.MANAGER))
     return (
+        confirmations,
         ChatsService(store, starter, ids, session=system.family(paths.CHATS).ref),
         WebhooksService(store, starter),
         InboundService(
             store,
             starter,
-            Confirmations(store, clock),
+            confirmations,
             token=base.settings.gateway_inbound_token.get_secret_value(),
             tell=tell,
         ),

@@ -15,6 +15,7 @@ import msgspec
 from pipelit.engine.graph import Plan, flow_targets
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Outcome, Usage, json_size
+from pipelit.engine.questions import When, asks_before
 from pipelit.engine.routing import Ending, taken_targets
 
 ROOT = "0"
@@ -64,16 +65,38 @@ class NodeSucceeded(msgspec.Struct, frozen=True, kw_only=True, tag="succeeded"):
 
 
 class NodeFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """A permanent failure that an error handler takes over."""
+    """A permanent failure that an error handler takes over. `at`: Unix seconds."""
 
     node_id: str
     code: str
     message: str
+    attempts: int = 1
+    at: float = 0.0
     usage: Usage = Usage()
     started: tuple[str, ...] = ()
 
 
-Record: TypeAlias = Begun | Started | AttemptFailed | Waiting | NodeSucceeded | NodeFailed
+class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="asked"):
+    """A question to a person is open: the node, or what follows it, waits for the answer."""
+
+    node_id: str
+    task_id: str
+    when: When
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
+    """A person's answer that lets the branch go on."""
+
+    node_id: str
+    task_id: str
+    when: When
+    text: str
+    started: tuple[str, ...] = ()
+
+
+Record: TypeAlias = (
+    Begun | Started | AttemptFailed | Waiting | NodeSucceeded | NodeFailed | Asked | Answered
+)
 SkipReason: TypeAlias = Literal["Route did not match", "Upstream node failed"]
 
 
@@ -113,6 +136,10 @@ class RunState:
         self.attempt_usage: dict[str, Usage] = {}  # {node: usage of its failed attempts}
         self.retry_at: dict[str, float] = {}
         self.waiting: dict[str, Waiting] = {}
+        self.questions: dict[str, Asked] = {}  # {task id: an open question}, oldest first
+        self.answers: dict[str, str] = {}  # {node: the answer that lets it run}
+        # Nodes that succeeded and whose successors wait for an answer.
+        self.held: dict[str, None] = {}
         self._max_messages = max_messages
         self._routes: dict[str, str] = {}  # {ended node: the route its successors inherit}
         self._taken_by: dict[str, list[str]] = {}  # {node: taken predecessors, in commit order}
@@ -146,6 +173,11 @@ class RunState:
                 return Step()
             case NodeSucceeded():
                 return self._succeed(record)
+            case Asked(task_id=task_id):
+                self.questions[task_id] = record
+                return Step()
+            case Answered():
+                return self._answer(record)
             case NodeFailed():
                 return self._fail(record)
 
@@ -157,7 +189,29 @@ class RunState:
     @property
     def is_done(self) -> bool:
         """Nothing runs, waits or is ready: the execution is complete."""
-        return not self.ready
+        return not self.ready and not self.held
+
+    @property
+    def is_blocked(self) -> bool:
+        """Nothing goes on before a person answers."""
+        asked = {question.node_id for question in self.questions.values()}
+        return bool(asked) and self.ready.keys() | self.held.keys() <= asked
+
+    @property
+    def unasked(self) -> tuple[tuple[str, When], ...]:
+        """The questions that are to be put: whose, and whether before or after it runs."""
+        asked = {(question.node_id, question.when) for question in self.questions.values()}
+        before: list[tuple[str, When]] = [
+            (node, "before")
+            for node in self.ready
+            if node not in self.started and self.must_ask(node)
+        ]
+        after: list[tuple[str, When]] = [(node, "after") for node in self.held]
+        return tuple(question for question in (*before, *after) if question not in asked)
+
+    def must_ask(self, node_id: str) -> bool:
+        """Tell whether the node may not run before a person has answered."""
+        return node_id not in self.answers and asks_before(self.plan.nodes[node_id])
 
     def route_of(self, node_id: str) -> str:
         """The route a node sees: that of its latest committed taken predecessor."""
@@ -173,6 +227,11 @@ class RunState:
     def unresolved(self) -> tuple[str, ...]:
         """The graph nodes without a result, in row order."""
         return tuple(node for node in self.plan.snapshot.walked if node not in self.results)
+
+    def unfinished(self) -> tuple[str, ...]:
+        """The nodes that were announced and have no result: they ran, or wait."""
+        asked = {q.node_id for q in self.questions.values() if q.when == "before"}
+        return tuple(node for node in self.ready if node in self.started or node in asked)
 
     def _begin(self, record: Begun) -> Step:
         self.trigger = record.trigger
@@ -208,6 +267,17 @@ class RunState:
         self.results[record.node_id] = NodeResult("success", outcome.ports)
         return self._end(record.node_id, "success", record.usage, record.started)
 
+    def _answer(self, record: Answered) -> Step:
+        self.questions.pop(record.task_id, None)
+        step = Step()
+        if record.when == "before":
+            self.answers[record.node_id] = record.text
+        elif record.node_id in self.held:
+            del self.held[record.node_id]
+            step = self._resolve(record.node_id, "success")
+        self._start(record.started)
+        return step
+
     def _say(self, messages: tuple[ChatMessage, ...]) -> None:
         self.messages.extend(messages)
         dropped = self.messages[: -self._max_messages]
@@ -215,7 +285,16 @@ class RunState:
         self.size += sum(map(json_size, messages)) - sum(map(json_size, dropped))
 
     def _fail(self, record: NodeFailed) -> Step:
-        error = {"code": record.code, "message": record.message, "node_id": record.node_id}
+        error = {
+            "code": record.code,
+            "message": record.message,
+            "node_id": record.node_id,
+            "details": {
+                "component_type": self.plan.nodes[record.node_id].component_type,
+                "attempts": record.attempts,
+                "at": record.at,
+            },
+        }
         self._routes[record.node_id] = self.route_of(record.node_id)
         self.results[record.node_id] = NodeResult("failed", error=error)
         return self._end(record.node_id, "failed", record.usage, record.started)
@@ -225,7 +304,11 @@ class RunState:
         self.started.discard(node)
         self.waiting.pop(node, None)
         self.usage += usage
-        step = self._resolve(node, ending)
+        if ending == "success" and self.plan.nodes[node].interrupt_after:
+            self.held[node] = None
+            step = Step()
+        else:
+            step = self._resolve(node, ending)
         self._start(started)
         return step
 

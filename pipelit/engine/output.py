@@ -123,5 +123,5 @@ def state_view(
         "current_node": node_id,
         "loop": None,
         "output": None if state.output is msgspec.UNSET else state.output,
-        "resume_input": None,
+        "resume_input": state.answers.get(node_id),
     }

@@ -7,11 +7,13 @@ Contract: engine.md §8.2–8.4, §9, §11.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from pipelit.engine import journal, wire
+from pipelit.engine.changes import Attempt, Changes, Ending, Event, Log, Question
+from pipelit.engine.endings import stopped_by
 from pipelit.engine.graph import flow_targets
 from pipelit.engine.journal import RunState
 from pipelit.engine.messages import ChatMessage
@@ -23,57 +25,7 @@ from pipelit.engine.output import (
     promoted,
     visible_ports,
 )
-
-EndStatus = Literal["completed", "failed", "cancelled"]
-
-
-class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """A log row, before it has its time."""
-
-    node_id: str
-    status: Literal["success", "failed", "skipped"]
-    input: Any = None
-    output: Any = None
-    error: str = ""
-    error_code: str | None = None
-    metadata: Any = None
-    duration_ms: int = 0
-
-
-class Event(msgspec.Struct, frozen=True):
-    """An event, before it has its number."""
-
-    type: str
-    data: dict[str, Any]
-
-
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """A terminal status with what goes with it. `failed_node`: whose failure ended the run."""
-
-    status: EndStatus
-    final_output: Any = None
-    error_message: str = ""
-    error_code: str | None = None
-    failed_node: str | None = None
-
-
-class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a run, to be committed in one transaction. `started`: nodes to run after it."""
-
-    records: tuple[journal.Record, ...] = ()
-    events: tuple[Event, ...] = ()
-    logs: tuple[Log, ...] = ()
-    started: tuple[str, ...] = ()
-    ending: Ending | None = None
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that has ended. `recovered`: it was begun anew after a crash."""
-
-    node_id: str
-    number: int
-    duration_ms: int
-    recovered: bool = False
+from pipelit.engine.questions import When
 
 
 class Narrator:
@@ -140,6 +92,13 @@ class Narrator:
             now: Unix seconds.
             elapsed_ms: since the run started.
         """
+        record, events, log = self._succeeded(attempt, outcome)
+        step = self.state.apply(record)
+        return self._follow(record, step, events, (log,), now=now, elapsed_ms=elapsed_ms)
+
+    def _succeeded(
+        self, attempt: Attempt, outcome: Outcome
+    ) -> tuple[journal.NodeSucceeded, list[Event], Log]:
         node = self.state.plan.nodes[attempt.node_id]
         outcome = promoted(self.state.plan, attempt.node_id, outcome, self.state)
         report = outcome.report
@@ -165,8 +124,39 @@ class Narrator:
             outcome=msgspec.structs.replace(outcome, report=Report()),
             usage=report.usage or Usage(),
         )
+        return record, events, log
+
+    def ask(self, question: Question, *, now: float) -> Changes:
+        """A person is asked before a node runs, or after it before its successors do."""
+        when: When = "after" if question.kind == "interrupt_after" else "before"
+        record = journal.Asked(node_id=question.node_id, task_id=question.task_id, when=when)
+        self.state.apply(record)
+        events = [
+            Event("execution_interrupted", wire.question_fields(self._execution_id, question))
+        ]
+        if when == "before":
+            waiting = self._status(question.node_id, "waiting", task_id=question.task_id)
+            events.insert(0, Event("node_status", waiting))
+        changes = self._follow(record, journal.Step(), events, (), now=now, may_end=False)
+        return msgspec.structs.replace(changes, questions=(question,))
+
+    def answer(self, asked: journal.Asked, text: str, *, now: float, elapsed_ms: int) -> Changes:
+        """An answer lets a branch go on."""
+        record = journal.Answered(
+            node_id=asked.node_id, task_id=asked.task_id, when=asked.when, text=text
+        )
         step = self.state.apply(record)
-        return self._follow(record, step, events, (log,), now=now, elapsed_ms=elapsed_ms)
+        return self._follow(record, step, [], (), now=now, elapsed_ms=elapsed_ms)
+
+    def start_unasked(self, node_id: str) -> Changes:
+        """A question cannot be put into words: its node runs, and fails, of the same cause."""
+        record = journal.Started(nodes=(node_id,))
+        self.state.apply(record)
+        return Changes(records=(record,), events=self._running((node_id,)), started=(node_id,))
+
+    def pause(self) -> Changes:
+        """Nothing goes on before a person answers, if that is so."""
+        return Changes(interrupted=self.state.is_blocked)
 
     def wait(self, attempt: Attempt, outcome: Outcome, *, resume_at: float, now: float) -> Changes:
         """A node has done its part and waits until *resume_at* (Unix seconds)."""
@@ -204,6 +194,8 @@ class Narrator:
             node_id=attempt.node_id,
             code=failure.code,
             message=failure.message,
+            attempts=attempt.number + 1,
+            at=now,
             usage=failure.report.usage or Usage(),
         )
         event, log = self._failed(attempt, failure, retry_in=None)
@@ -225,16 +217,25 @@ class Narrator:
         stopped: Mapping[str, tuple[Attempt, Failure]],
         *,
         elapsed_ms: int,
+        last: tuple[Attempt, Outcome] | None = None,
     ) -> Changes:
         """End the run before its time: every node without a result gets one (engine.md §11.3).
 
         Args:
             ending: how; its `failed_node` is in *stopped* with its own failure.
             stopped: {node: (attempt, failure)} of the attempts cut off, in the order they ran.
+                Whatever else was announced, and has no result, is stopped too.
             elapsed_ms: since the run started.
+            last: the success that ends the run: a rejection.
         """
         events: list[Event] = []
         logs: list[Log] = []
+        records: tuple[journal.Record, ...] = ()
+        if last is not None:
+            record, events, log = self._succeeded(*last)
+            logs, records = [log], (record,)
+            self._pass_by(self.state.apply(record).skipped, events, logs)
+        stopped = {**stopped, **self._cut_off(ending, stopped)}
         for attempt, failure in stopped.values():
             self.state.usage += failure.report.usage or Usage()
             event, log = self._failed(attempt, failure, retry_in=None)
@@ -242,11 +243,23 @@ class Narrator:
             logs.append(log)
         for node in self.state.unresolved():
             if node not in stopped:
-                reason = self._skip_reason(node, ending)
-                events.append(Event("node_status", self._status(node, "skipped", reason=reason)))
-                logs.append(Log(node_id=node, status="skipped", metadata={"skip_reason": reason}))
+                self._pass_by([(node, self._skip_reason(node, ending))], events, logs)
         events.append(self._terminal(ending, duration_ms=elapsed_ms))
-        return Changes(events=tuple(events), logs=tuple(logs), ending=ending)
+        return Changes(records=records, events=tuple(events), logs=tuple(logs), ending=ending)
+
+    def _cut_off(
+        self, ending: Ending, known: Mapping[str, Any]
+    ) -> dict[str, tuple[Attempt, Failure]]:
+        """Return the attempts that wait, or were cut off together with an earlier server."""
+        state = self.state
+        found = {}
+        for node in state.unfinished():
+            if node not in known:
+                spent = state.waiting[node].duration_ms if node in state.waiting else 0
+                number = state.attempts.get(node, 0)
+                attempt = Attempt(node_id=node, number=number, duration_ms=spent)
+                found[node] = (attempt, stopped_by(ending))
+        return found
 
     def _follow(
         self,
@@ -261,17 +274,15 @@ class Narrator:
     ) -> Changes:
         """Add to a record's own changes what it leads to: also a slot that it frees is used."""
         rows = list(logs)
-        for node, reason in step.skipped:
-            events.append(Event("node_status", self._status(node, "skipped", reason=reason)))
-            rows.append(Log(node_id=node, status="skipped", metadata={"skip_reason": reason}))
+        self._pass_by(step.skipped, events, rows)
         events.extend(Event("node_status", self._status(n, "pending")) for n in step.ready)
         records: tuple[Any, ...] = (record,)
         started = self._startable(now)
         if started:
-            if isinstance(record, journal.AttemptFailed | journal.Waiting):
-                records = (record, journal.Started(nodes=started))
-            else:
+            if hasattr(record, "started"):
                 records = (msgspec.structs.replace(record, started=started),)
+            else:
+                records = (record, journal.Started(nodes=started))
             self.state.apply(journal.Started(nodes=started))
             events.extend(self._running(started))
         ending = None
@@ -283,8 +294,17 @@ class Narrator:
             events=tuple(events),
             logs=tuple(rows),
             started=started,
+            interrupted=self.state.is_blocked,
             ending=ending,
         )
+
+    def _pass_by(
+        self, skipped: Iterable[tuple[str, str]], events: list[Event], logs: list[Log]
+    ) -> None:
+        """Add what is told of nodes that are skipped, for a reason each."""
+        for node, reason in skipped:
+            events.append(Event("node_status", self._status(node, "skipped", reason=reason)))
+            logs.append(Log(node_id=node, status="skipped", metadata={"skip_reason": reason}))
 
     def _startable(self, now: float) -> tuple[str, ...]:
         state = self.state
@@ -293,7 +313,9 @@ class Narrator:
         waiting = (
             node
             for node in state.ready
-            if node not in state.started and state.retry_at.get(node, now) <= now
+            if node not in state.started
+            and state.retry_at.get(node, now) <= now
+            and not state.must_ask(node)
         )
         return tuple(node for node, _ in zip(waiting, range(free), strict=False))
 

@@ -6,6 +6,7 @@ Contract: websocket.md "Execution", engine.md §8.4, §9.2.
 from datetime import UTC, datetime
 from typing import Any
 
+from pipelit.engine.changes import Question
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.outcome import Failure, Report, Usage
 from pipelit.engine.output import MAX_EVENT_ERROR, event_output
@@ -54,6 +55,17 @@ def failed_fields(
         "attempt": attempt,
         "will_retry": retry_in is not None,
         "retry_in": retry_in,
+    }
+
+
+def question_fields(execution_id: str, question: Question) -> dict[str, Any]:
+    """Build the data of `execution_interrupted`."""
+    return {
+        "execution_id": execution_id,
+        "node_id": question.node_id,
+        "task_id": question.task_id,
+        "prompt": question.prompt,
+        "expires_at": instant_text(question.expires_at),
     }
 
 

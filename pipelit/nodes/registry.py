@@ -7,6 +7,8 @@ from types import MappingProxyType
 
 from pipelit.nodes.aggregator import aggregator
 from pipelit.nodes.base import Component, ToolFactory, config_error
+from pipelit.nodes.confirmation import human_confirmation
+from pipelit.nodes.error_handler import error_handler
 from pipelit.nodes.http import http_request, http_request_tools
 from pipelit.nodes.logic import filter_items, merge, router, switch
 from pipelit.nodes.memory import Memory, memory_read_tools, memory_write_tools
@@ -32,8 +34,10 @@ def build_components(judge: RuleJudge) -> Mapping[str, Component]:
             "aggregator": aggregator,
             "calculator": calculator,
             "datetime": current_datetime,
+            "error_handler": error_handler,
             "filter": partial(filter_items, judge=judge),
             "http_request": http_request,
+            "human_confirmation": human_confirmation,
             "merge": merge,
             "reply_chat": reply_chat,
             "router": router,

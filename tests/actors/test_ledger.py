@@ -14,7 +14,7 @@ from pipelit.actors.hub import Announcement, Audience
 from pipelit.actors.ledger import Ledger
 from pipelit.store import Store
 from pipelit.store.queries.executions import StoredEvent
-from pipelit.store.queries.journal import Fenced, Owner, Step
+from pipelit.store.queries.journal import Fenced, Owner, Step, Written
 
 AUDIENCE = Audience(1, "flow", 1, 2)
 STEP = Step(
@@ -34,14 +34,14 @@ class Commits:
         self.taken = 0
         self.refused = False
 
-    async def write(self, unit: Any, key: str, *, patient: bool) -> Sequence[StoredEvent]:
+    async def write(self, unit: Any, key: str, *, patient: bool) -> Written:
         assert patient
         number = self.taken
         self.taken += 1
         await self.done[number].wait()
         if self.refused:
             raise Fenced(key)
-        return self.batches[number]
+        return Written(tuple(self.batches[number]))
 
 
 def events(first: int, count: int) -> list[StoredEvent]:

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pipelit.engine.changes import Attempt, Changes, Ending, Event, Log
 from pipelit.engine.definition import EdgeDef, NodeDef
 from pipelit.engine.graph import Plan, build_snapshot
 from pipelit.engine.journal import RunState, parse_record
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
-from pipelit.engine.steps import Attempt, Changes, Ending, Event, Log, Narrator
+from pipelit.engine.steps import Narrator
 
 _EDGE = re.compile(r"(\w+) (\?\w+|\w*)> (\w+)")
 _TYPES = {

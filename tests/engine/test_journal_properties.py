@@ -7,11 +7,11 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelit.engine.changes import Ending
 from pipelit.engine.graph import Plan
 from pipelit.engine.journal import RunState
 from pipelit.engine.outcome import Outcome, Usage
 from pipelit.engine.routing import has_error_edge, taken_targets
-from pipelit.engine.steps import Ending
 from tests.engine.runs import ROUTES, Run, check_story, plan_of, random_graph
 
 MAX_NODES = 60

@@ -212,6 +212,7 @@ class TestState:
             "code": "RuntimeError",
             "message": "no",
             "node_id": "a",
+            "details": {"component_type": "merge", "attempts": 1, "at": 100.0},
         }
 
 

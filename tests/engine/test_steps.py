@@ -2,8 +2,8 @@
 
 import msgspec
 
+from pipelit.engine.changes import Attempt, Ending
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
-from pipelit.engine.steps import Attempt, Ending
 from tests.engine.runs import Run, plan_of
 
 

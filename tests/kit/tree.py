@@ -20,7 +20,7 @@ from sqlalchemy import URL, Connection, delete, insert, select, update
 
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession, Post
-from pipelit.actors.execution import ExecutionParts
+from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.hub import Board, Copy, Hub, Subscription
 from pipelit.actors.leases import Lease
 from pipelit.actors.manager import CancelExecution, Manager, Run, Start

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipelit.store.queries import dispatches, threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
-from pipelit.store.queries.servers import live_server
+from pipelit.store.queries.questions import Question, any_answered, forget_open, open_all
 from pipelit.store.schema import (
     execution_events,
     execution_logs,
@@ -114,12 +114,22 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals | None = None
     begin: Begin | None = None
     end: End | None = None
+    questions: tuple[Question, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    """The open questions without whose answers nothing goes on: the execution is interrupted."""
     dispatches: tuple[str, ...] = ()
     """Kinds of what is to be done after the end."""
 
 
-def write_step(conn: Connection, step: Step) -> tuple[StoredEvent, ...]:
-    """Write a step, if the execution still belongs to its owner; return its numbered events.
+class Written(msgspec.Struct, frozen=True):
+    """A step that was written: its numbered events, and whether its owner has given it up."""
+
+    events: tuple[StoredEvent, ...]
+    interrupted: bool = False
+
+
+def write_step(conn: Connection, step: Step) -> Written:
+    """Write a step, if the execution still belongs to its owner.
 
     Numbers are taken here, in the transaction, so that a step that is never written leaves no gap.
 
@@ -147,13 +157,27 @@ def write_step(conn: Connection, step: Step) -> tuple[StoredEvent, ...]:
         _put_checkpoint(conn, step.execution_id, step.checkpoint, step.now)
     for append in step.appends:
         threads.append(conn, append)
+    open_all(conn, step.execution_id, step.questions)
     dispatches.add(conn, step.execution_id, step.dispatches, due_at=step.now)
     if step.end is not None:
         dispatches.note_roll_up(conn, step.execution_id, due_at=step.now)
         conn.execute(
             delete(run_checkpoints).where(run_checkpoints.c.execution_id == step.execution_id)
         )
-    return events
+        forget_open(conn, step.execution_id)
+    return Written(events, interrupted=_interrupt(conn, step))
+
+
+def _interrupt(conn: Connection, step: Step) -> bool:
+    """Let go of an execution that only waits for answers, unless one has come meanwhile."""
+    if not step.waits_for or any_answered(conn, step.waits_for):
+        return False
+    conn.execute(
+        update(executions)
+        .where(executions.c.id == step.execution_id)
+        .values(status="interrupted", owner=None, epoch=None)
+    )
+    return True
 
 
 def _may_write(step: Step) -> ColumnElement[bool]:
@@ -282,37 +306,6 @@ def load(conn: Connection, execution_id: str) -> Loaded | None:
     )
 
 
-def adopt(conn: Connection, execution_id: str, owner: Owner, *, crashed: bool) -> int | None:
-    """Make *owner* the one who writes for a running execution without a live owner.
-
-    Args:
-        crashed: counts as a recovery (reset by the next committed result).
-
-    Returns:
-        Its recovery count; None if it has ended or is gone.
-    """
-    count = conn.scalar(
-        update(executions)
-        .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
-        .values(
-            owner=owner.node_id,
-            epoch=owner.epoch,
-            recovery_count=executions.c.recovery_count + int(crashed),
-        )
-        .returning(executions.c.recovery_count)
-    )
-    return None if count is None else int(count)
-
-
-def release_all(conn: Connection, owner: Owner) -> None:
-    """Give up every execution of an owner, in order: others may take them up at once."""
-    conn.execute(
-        update(executions)
-        .where(executions.c.owner == owner.node_id, executions.c.epoch == owner.epoch)
-        .values(owner=None, epoch=None)
-    )
-
-
 def end_directly(
     conn: Connection, execution_id: str, end: End, event: EventDraft, now: datetime, unstarted: bool
 ) -> StoredEvent | None:
@@ -341,61 +334,5 @@ def end_directly(
     _insert(conn, execution_events, execution_id, (stored,))
     dispatches.note_roll_up(conn, execution_id, due_at=now)
     conn.execute(delete(run_checkpoints).where(run_checkpoints.c.execution_id == execution_id))
+    forget_open(conn, execution_id)
     return stored
-
-
-class Orphan(msgspec.Struct, frozen=True):
-    """An execution without a live owner. `crashed`: its owner did not release it."""
-
-    id: str
-    created_seq: int
-    status: str
-    thread_id: str
-    serial: bool
-    crashed: bool
-    last_activity_at: datetime
-
-
-def find_orphans(conn: Connection, owner: Owner, *, after: int, limit: int) -> list[Orphan]:
-    """Return a page of executions to take up: without an owner, or whose owner's lease ran out.
-
-    Args:
-        owner: who asks.
-        after: the last `created_seq` of the page before; 0 for the first.
-
-    On SQLite every other epoch is dead by definition: the file has one server.
-    """
-    foreign = or_(executions.c.owner != owner.node_id, executions.c.epoch != owner.epoch)
-    if conn.dialect.name != "sqlite":
-        foreign = and_(foreign, ~live_server(executions.c.owner, executions.c.epoch))
-    dead = or_(executions.c.owner.is_(None), foreign)
-    rows = conn.execute(
-        select(
-            executions.c.id,
-            executions.c.created_seq,
-            executions.c.status,
-            executions.c.thread_id,
-            executions.c.serial,
-            executions.c.owner.is_not(None).label("crashed"),
-            executions.c.last_activity_at,
-        )
-        .where(
-            executions.c.status.in_(("pending", "running")),
-            executions.c.created_seq > after,
-            dead,
-        )
-        .order_by(executions.c.created_seq)
-        .limit(limit)
-    )
-    return [Orphan(*row) for row in rows]
-
-
-def owned(conn: Connection, owner: Owner) -> set[str]:
-    """Return the executions that *owner* is to run."""
-    return set(
-        conn.scalars(
-            select(executions.c.id).where(
-                executions.c.owner == owner.node_id, executions.c.epoch == owner.epoch
-            )
-        )
-    )

@@ -1,0 +1,67 @@
+"""What the actor of an execution is told."""
+
+from typing import TypeAlias
+
+from pipelit.actors.runtime import Message, Request
+from pipelit.engine.outcome import Failure, Outcome
+from pipelit.engine.questions import When
+
+
+class Cancel(Request[None], frozen=True):
+    """End the execution as cancelled. Replies once it is written and all its nodes are gone."""
+
+
+class AttemptEnded(Message, frozen=True):
+    """A node's task ended. `result` is None when it was cut off."""
+
+    node_id: str
+    result: Outcome | Failure | None
+
+
+class Due(Message, frozen=True):
+    """A retry's time `at` (Unix seconds) has come, whatever the wall clock has done meanwhile."""
+
+    at: float
+
+
+class Waited(Message, frozen=True):
+    """A timed wait is over."""
+
+    node_id: str
+
+
+class LimitReached(Message, frozen=True):
+    """The execution has used its time."""
+
+
+class WriteOff(Message, frozen=True):
+    """Nodes that were told to stop had their time."""
+
+
+class Worded(Message, frozen=True):
+    """A question has its words. `prompt`: of a confirmation; None if it has none."""
+
+    node_id: str
+    when: When
+    prompt: str | None = None
+
+
+class TakeAnswers(Request[None], frozen=True):
+    """Answers may have been stored. Replies when the run has gone on with them, or has ended."""
+
+
+class AnswersDue(Message, frozen=True):
+    """Time to look for answers that another server took."""
+
+
+ExecutionMessage: TypeAlias = (
+    Cancel
+    | AttemptEnded
+    | Due
+    | Waited
+    | LimitReached
+    | WriteOff
+    | Worded
+    | TakeAnswers
+    | AnswersDue
+)

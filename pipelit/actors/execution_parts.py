@@ -1,0 +1,27 @@
+"""What executions share."""
+
+from dataclasses import dataclass
+
+from pipelit.actors.node_task import NodeRunner
+from pipelit.actors.plans import Plans
+from pipelit.clock import Clock, Ids
+from pipelit.engine.limits import SizeLimits
+from pipelit.store import Store
+from pipelit.store.queries.journal import Owner
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionParts:
+    """What every execution actor is built from."""
+
+    store: Store
+    owner: Owner
+    clock: Clock
+    ids: Ids
+    plans: Plans
+    runner: NodeRunner
+    max_parallel: int
+    max_messages: int
+    size_limits: SizeLimits
+    answer_seconds: float = 300.0
+    """How long a question to a person stays open."""

@@ -1,0 +1,58 @@
+"""Why runs end before their time: failures, refusals, rejections.
+
+Contract: engine.md §11.1, §11.3, §16.4–16.5, node-types.md 10.7.
+"""
+
+from pipelit.engine.changes import Attempt, Ending
+from pipelit.engine.graph import Plan
+from pipelit.engine.journal import Asked
+from pipelit.engine.outcome import Failure, Outcome, Report
+from pipelit.engine.output import MAX_ERROR
+from pipelit.engine.questions import is_confirmation, judge, rejection_ends
+
+
+def failed_by(attempt: Attempt, failure: Failure) -> Ending:
+    """Return how a run ends whose node has failed for good."""
+    text = f"Node {attempt.node_id} failed: {failure.message}"
+    return Ending(
+        status="failed",
+        error_message=text[:MAX_ERROR],
+        error_code=failure.code,
+        failed_node=attempt.node_id,
+    )
+
+
+def refusal(plan: Plan, asked: Asked, answer: str | None) -> Ending | None:
+    """Return how the answer to a flag's question ends the run; None: it goes on.
+
+    `answer` None: nobody answered in time.
+    """
+    match judge(plan.nodes[asked.node_id], asked.when, answer):
+        case "expired":
+            return Ending(
+                status="cancelled",
+                error_message=f"Confirmation expired at node '{asked.node_id}'",
+                error_code="ConfirmationExpired",
+            )
+        case "refused":
+            return Ending(status="cancelled")
+        case "go_on":
+            return None
+
+
+def rejection(plan: Plan, node_id: str, outcome: Outcome) -> Ending | None:
+    """Return how a confirmation's result ends the run; None: it goes on."""
+    rejected = outcome.ports.get("confirmed") is False and is_confirmation(plan.nodes[node_id])
+    if not (rejected and rejection_ends(plan, node_id)):
+        return None
+    return Ending(
+        status="cancelled",
+        error_message=f"Rejected at '{node_id}'",
+        error_code="ConfirmationRejected",
+    )
+
+
+def stopped_by(ending: Ending, report: Report = Report()) -> Failure:  # noqa: B008 - frozen
+    """Return the failure of a node that the end of its execution stopped (engine.md §11.3)."""
+    word = "cancelled" if ending.status == "cancelled" else "failed"
+    return Failure(code="Cancelled", message=f"Execution {word}", retryable=False, report=report)
