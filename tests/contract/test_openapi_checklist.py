@@ -17,7 +17,7 @@ SECTIONS = (
     *("auth", "workflows", "nodes", "edges", "executions", "chat", "credentials", "schedules"),
     *("memory", "epics", "tasks", "health"),
 )
-LATER = re.compile(r"/retry/|/executions/batch-delete/")
+LATER = re.compile(r"/retry/")
 
 
 def checklist() -> dict[tuple[str, str], str]:
