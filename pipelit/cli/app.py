@@ -7,6 +7,7 @@ from pipelit.cli.account import login, setup
 from pipelit.cli.chat import chat, run
 from pipelit.cli.demo import demo
 from pipelit.cli.executions import executions
+from pipelit.cli.schedules import schedules
 from pipelit.cli.serve import serve
 from pipelit.cli.workflow import workflow
 
@@ -17,5 +18,5 @@ def main() -> None:
     """Run LLM workflows as supervised actors: start the server, and talk to it."""
 
 
-for command in (serve, setup, login, workflow, chat, run, executions, demo):
+for command in (serve, setup, login, workflow, chat, run, executions, schedules, demo):
     main.add_command(command)

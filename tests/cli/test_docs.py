@@ -62,6 +62,8 @@ def test_every_command_says_what_it_does() -> None:
         "workflow list", "workflow show", "workflow create", "workflow validate",
         "workflow delete",
         "executions list", "executions show", "executions cancel", "executions watch",
+        "schedules list", "schedules show", "schedules preview", "schedules pause",
+        "schedules resume",
     }  # fmt: skip
 
 
