@@ -2,22 +2,24 @@
 
 `"a > b"` is a flow edge, `"s ?yes> b"` a conditional one, `"m llm> a"` an attached node. What a
 node is follows from its name: `t…` a chat trigger, `s…` a switch, `h…` an error handler, `r…` a
-`reply_chat`, `ag…` an agent, `m…` a model, `calc…` a calculator; all else is a `merge`.
+`reply_chat`, `ag…` an agent, `m…` a model, `calc…` a calculator, `q…` a confirmation; all else is
+a `merge`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any, Protocol
 
 import msgspec
 
-from pipelit.engine.changes import Attempt, Changes, Ending, Event, Log
+from pipelit.engine.changes import Attempt, Changes, Ending, Event, Kind, Log, Question
 from pipelit.engine.definition import EdgeDef, NodeDef
 from pipelit.engine.graph import Plan, build_snapshot
 from pipelit.engine.journal import RunState, parse_record
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
+from pipelit.engine.questions import When, flag_prompt
 from pipelit.engine.steps import Narrator
 
 _EDGE = re.compile(r"(\w+) (\?\w+|\w*)> (\w+)")
@@ -29,8 +31,9 @@ _TYPES = {
     "ag": "agent",
     "m": "ai_model",
     "calc": "calculator",
+    "q": "human_confirmation",
 }
-_NAMED = re.compile(r"(ag|calc|[tshrm])\d*")
+_NAMED = re.compile(r"(ag|calc|[tshrmq])\d*")
 
 
 def type_of(name: str) -> str:
@@ -68,9 +71,23 @@ def nodes_of(edges: list[EdgeDef], *more: str) -> list[NodeDef]:
     ]
 
 
-def plan_of(*texts: str, trigger: str | None = "t") -> Plan:
+def plan_of(
+    *texts: str,
+    trigger: str | None = "t",
+    before: Collection[str] = (),
+    after: Collection[str] = (),
+) -> Plan:
+    """Compile edges. `before`, `after`: nodes with the flag."""
     edges = edges_of(*texts)
-    return Plan(build_snapshot(nodes_of(edges), edges, trigger))
+    nodes = [
+        msgspec.structs.replace(
+            node,
+            interrupt_before=node.node_id in before,
+            interrupt_after=node.node_id in after,
+        )
+        for node in nodes_of(edges)
+    ]
+    return Plan(build_snapshot(nodes, edges, trigger))
 
 
 ROUTES = ("yes", "no", "default")
@@ -100,11 +117,12 @@ class Told(Protocol):
 
 _MAY_FOLLOW = {
     "pending": {""},
-    "running": {"pending", "again"},
+    "running": {"pending", "again", "asked"},
     "waiting": {"running"},
+    "asked": {"pending"},
     "again": {"running"},
     "success": {"running", "waiting"},
-    "failed": {"running", "waiting"},
+    "failed": {"running", "waiting", "asked"},
     "skipped": {"", "pending", "again"},
 }
 _ENDED = {"success", "failed", "skipped"}
@@ -116,11 +134,14 @@ def check_story(events: Sequence[Told], plan: Plan) -> None:
     assert events[-1].type.startswith("execution_")
     steps: dict[str, list[str]] = {}
     for event in events[1:-1]:
+        if event.type == "execution_interrupted":
+            continue
         assert event.type == "node_status"
         data = event.data
         mine = steps.setdefault(data["node_id"], [])
         before = mine[-1] if mine else ""
         status = "again" if data.get("will_retry") else data["status"]
+        status = "asked" if "task_id" in data else status
         assert before in _MAY_FOLLOW[status], (data["node_id"], before, status)
         if status == "pending":
             ended = {node for node, story in steps.items() if story and story[-1] in _ENDED}
@@ -130,7 +151,8 @@ def check_story(events: Sequence[Told], plan: Plan) -> None:
     for node in plan.snapshot.walked:
         assert steps[node][-1] in _ENDED
         attempts = sum(word in {"again", "success", "failed"} for word in steps[node])
-        assert steps[node].count("running") == attempts
+        unanswered = steps[node][-2:] == ["asked", "failed"]
+        assert steps[node].count("running") == attempts - unanswered
 
 
 class Run:
@@ -145,6 +167,8 @@ class Run:
         self.logs: list[Log] = []
         self.running: list[str] = []
         self.ending: Ending | None = None
+        self.interrupted = False
+        self.asked = 0
 
     def begin(self, *messages: ChatMessage, problems: tuple[str, ...] = ()) -> Changes:
         payload = {"text": "hi"}
@@ -188,6 +212,22 @@ class Run:
             )
         )
 
+    def ask(self, node: str, when: When) -> Changes:
+        kind: Kind = "interrupt_before" if when == "before" else "interrupt_after"
+        self.asked += 1
+        question = Question(
+            task_id=f"{self.asked:08}",
+            node_id=node,
+            kind=kind,
+            prompt=flag_prompt(node, when),
+            expires_at=self.now + 300.0,
+        )
+        return self._note(self.narrator.ask(question, now=self.now))
+
+    def answer(self, task_id: str, text: str = "go") -> Changes:
+        asked = self.state.questions[task_id]
+        return self._note(self.narrator.answer(asked, text, now=self.now, elapsed_ms=1000))
+
     def start_ready(self, after: float = 0.0) -> Changes:
         self.now += after
         return self._note(self.narrator.start_ready(now=self.now))
@@ -223,6 +263,7 @@ class Run:
         self.logs += changes.logs
         self.running += changes.started
         self.ending = changes.ending or self.ending
+        self.interrupted = changes.interrupted
         for record in changes.records:
             stored = msgspec.json.encode(msgspec.to_builtins(record))
             self.mirror.apply(parse_record(msgspec.json.decode(stored)))

@@ -24,6 +24,8 @@ class Case(msgspec.Struct, frozen=True):
     fails: dict[str, int]
     routes: dict[str, str]
     waits: frozenset[str]
+    before: frozenset[str]
+    after: frozenset[str]
     max_parallel: int
     seeds: tuple[int, int]
 
@@ -39,6 +41,8 @@ def cases(draw: st.DrawFn) -> Case:
         fails={n: random.choice([0, 0, 0, 1, 2, 4]) if failing else 0 for n in names},
         routes={n: random.choice([*ROUTES, "elsewhere"]) for n in names},
         waits=frozenset(n for n in names if n[0] == "n" and random.random() < 0.1),
+        before=frozenset(n for n in names if random.random() < 0.1),
+        after=frozenset(n for n in names if random.random() < 0.1),
         max_parallel=random.randint(1, 5),
         seeds=(random.randint(0, 10**6), random.randint(0, 10**6)),
     )
@@ -53,10 +57,15 @@ def play(case: Case, plan: Plan, seed: int) -> Run:
     while run.ending is None:
         timers = sorted(run.state.retry_at.values())
         waiting = list(run.state.waiting)
-        moves = [*run.running, *waiting, *(["retry"] if timers else [])]
-        assert moves, "stuck"
-        move = chance.choice(moves)
-        if move == "retry":
+        unasked, asked = list(run.state.unasked), list(run.state.questions)
+        moves = [*run.running, *waiting, *(["retry"] if timers else []), *unasked]
+        assert run.interrupted == (not moves), "stuck, or not"
+        move = chance.choice([*moves, *asked])
+        if isinstance(move, tuple):
+            run.ask(*move)
+        elif move in asked:
+            run.answer(move)
+        elif move == "retry":
             run.now = max(run.now, timers[0])
             run.start_ready()
         elif move in waiting:
@@ -118,7 +127,7 @@ def expected(case: Case, plan: Plan) -> dict[str, str]:
 @given(cases())
 def test_a_run_of_any_graph_ends_the_same_whatever_finishes_first(case: Case) -> None:
     """Never stuck, nothing twice, slots kept, the state a fold of what is stored."""
-    plan = plan_of(*case.edges)
+    plan = plan_of(*case.edges, before=case.before, after=case.after)
 
     stories = [play(case, plan, seed) for seed in case.seeds]
 
