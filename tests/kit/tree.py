@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, delete, insert, select, update
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession, Post
 from pipelit.actors.execution_parts import ExecutionParts
+from pipelit.actors.expiries import Expiries
 from pipelit.actors.hub import Board, Copy, Hub, Subscription
 from pipelit.actors.leases import Lease
 from pipelit.actors.manager import CancelExecution, Manager, Run, Start
@@ -42,9 +43,12 @@ from pipelit.clock import Clock, Ids, TrioClock
 from pipelit.engine.limits import SizeLimits
 from pipelit.engine.trigger import chat_trigger
 from pipelit.nodes.base import Component, NodeServices
+from pipelit.services.confirmations import Confirmations
+from pipelit.services.principal import Principal
 from pipelit.store import Store, schema
 from pipelit.store.queries import executions as queries
 from pipelit.store.queries.journal import Owner
+from pipelit.store.queries.questions import OpenQuestion, list_open
 from pipelit.store.queries.threads import ThreadAppend
 from tests.kit.flows import ADA, BOB, START, Verbatim, dispatch, store_workflow
 from tests.kit.store import hold_of
@@ -71,6 +75,13 @@ class Tree:
     async def workflow(self, *edges: str, slug: str = "flow", **config: dict[str, Any]) -> int:
         """Store a workflow of Ada's; `config` gives the `extra_config` of nodes."""
         return await self.store.write(lambda conn: store_workflow(conn, edges, slug, config))
+
+    async def flag(self, node_id: str, *, before: bool = False, after: bool = False) -> None:
+        """Have a person asked before a node runs, or after it."""
+        nodes = schema.nodes
+        statement = update(nodes).where(nodes.c.node_id == node_id)
+        flags = {"interrupt_before": before, "interrupt_after": after}
+        await self.store.write(lambda conn: conn.execute(statement.values(**flags)).rowcount)
 
     async def forget_edges(self, source: str = "a") -> None:
         """Remove the edges that leave a node, as an editor does."""
@@ -187,9 +198,32 @@ class Tree:
     async def cancel(self, execution_id: str) -> None:
         await self.manager.ask(CancelExecution(execution_id), timeout=100.0)
 
+    async def asked(self, execution_id: str, count: int = 1) -> list[OpenQuestion]:
+        """Wait until an execution has so many open questions, and return them."""
+        while True:
+            found = await self.store.read(lambda conn: list_open(conn, execution_id))
+            if len(found) >= count:
+                return found
+            await trio.sleep(0.01)
+
+    async def interrupted(self, execution_id: str) -> OpenQuestion:
+        """Wait until nothing goes on without an answer; return the oldest question."""
+        (question, *_) = await self.asked(execution_id)
+        await self.gone(execution_id)
+        assert await self.status(execution_id) == "interrupted"
+        return question
+
     async def gone(self, execution_id: str) -> None:
         """Wait until nothing runs the execution any more."""
         await self.execution(execution_id).wait_stopped()
+
+    async def answer(self, execution_id: str, text: str, task_id: str | None = None) -> str:
+        """Answer a question as Ada; return the status that she is shown."""
+        service = Confirmations(self.store, self.clock, manager=self.manager)
+        ada = Principal(
+            user_id=ADA, username="ada", role="normal", key_id=1, is_agent=False, acts_for=None
+        )
+        return (await service.answer(ada, execution_id, text, task_id)).status
 
     async def settle(self) -> None:
         """Wait until nothing can happen without time passing: the clock jumps only then."""
@@ -296,6 +330,7 @@ async def open_tree(
             idle_after=900.0,
             mailbox=Mailbox(capacity=64),
         ),
+        ChildSpec(id="expiries", kind="expiries", start=lambda: Expiries(store, wall)),
         *more(store, owner, wall),
         ChildSpec(
             id="reconciler",
