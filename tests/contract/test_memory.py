@@ -1,89 +1,17 @@
-"""memory.md over a real socket: five kinds, listed, filtered and deleted by everybody."""
+"""memory.md over a real socket: facts, episodes, procedures, users."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import pytest
-from sqlalchemy import Connection, insert
 
-from pipelit.services.memory import MemoryService
-from pipelit.store import Store, schema
-from pipelit.store.queries import threads
-from pipelit.web.call import Services
-from pipelit.web.routes import memory as routes
-from tests.kit.served import Served
+from tests.kit.memory import START, Memory, memory
 from tests.kit.store import migrated, store, store_url
-from tests.kit.web_server import serving
 
-__all__ = ["migrated", "store", "store_url"]
+__all__ = ["memory", "migrated", "store", "store_url"]
 
-START = datetime(2026, 1, 20, 7, tzinfo=UTC)
 KINDS = ("facts", "episodes", "procedures", "users")
-TABLES = {
-    "facts": schema.facts,
-    "episodes": schema.episodes,
-    "procedures": schema.procedures,
-    "users": schema.memory_users,
-}
-REQUIRED: dict[str, dict[str, Any]] = {
-    "facts": {"scope": "user", "key": "k", "fact_type": "correction", "updated_at": START},
-    "episodes": {"agent_id": "workflow:12", "started_at": START},
-    "procedures": {"agent_id": "workflow:12", "name": "N", "procedure_type": "tool_chain"},
-    "users": {"first_seen_at": START, "last_seen_at": START},
-}
-
-
-class Memory(Served, frozen=True, kw_only=True):
-    """The server under test and what runs would have written."""
-
-    store: Store
-
-    async def add(self, kind: str, number: int = 1, **values: object) -> str:
-        """Store a row as a run would; return its id."""
-        row = {"id": f"00000000-0000-4000-8000-{number:012}", "created_at": START}
-        row |= {"canonical_id": f"gw:{number}"} if kind == "users" else {}
-        row |= REQUIRED[kind] | values
-        await self.store.write(
-            lambda conn: conn.execute(insert(TABLES[kind]).values(**row)).rowcount
-        )
-        return str(row["id"])
-
-    async def ids(self, path: str) -> list[int]:
-        """Return the numbers of what a list shows, in its order."""
-        return [int(item["id"][-12:]) for item in (await self.get(path))["items"]]
-
-    async def append(self, number: int, *texts: str, thread: str = "3:12", ns: str = "") -> str:
-        """Add messages to a thread as version *number*; return the version's id."""
-        change = threads.ThreadAppend(
-            thread_id=thread,
-            namespace=ns,
-            source="input",
-            checkpoint_id=f"01900000-0000-7000-8000-{number:012}",
-            execution_id=None,
-            now=START + timedelta(seconds=number),
-            messages=tuple(("user", {"content": text}) for text in texts),
-        )
-        await self.store.write(lambda conn: threads.append(conn, change))
-        return change.checkpoint_id
-
-    async def history(self, thread: str = "3:12", ns: str = "") -> list[str]:
-        """Return the texts that a conversation consists of now."""
-
-        def query(conn: Connection) -> list[str]:
-            found, _ = threads.history(conn, thread, ns, limit=100)
-            return [message.message["content"] for message in found]
-
-        return await self.store.read(query)
-
-
-@pytest.fixture
-async def memory(store: Store) -> AsyncIterator[Memory]:
-    """A running server on a fresh store."""
-    services = Services(MemoryService(store))
-    async with serving(routes.ROUTES, services=services) as running:
-        yield Memory(client=running.client, store=store)
+DELETE = "/memories/checkpoints/batch-delete/"
 
 
 async def test_a_fact_is_shown_field_by_field(memory: Memory) -> None:
@@ -196,35 +124,6 @@ async def test_a_memory_user_is_shown_field_by_field(memory: Memory) -> None:
     ]
 
 
-async def test_a_checkpoint_is_shown_field_by_field(memory: Memory) -> None:
-    """A chain per namespace: the first has no parent and step −1; the newest is listed first."""
-    first = await memory.append(1, "hi")
-    second = await memory.append(2, "there")
-    inner = await memory.append(3, "x", ns="agent_1")
-
-    page = await memory.get("/memories/checkpoints/")
-
-    def shown(checkpoint_id: str, **more: object) -> dict[str, object]:
-        same = {"thread_id": "3:12", "checkpoint_ns": "", "source": "input"}
-        return {"checkpoint_id": checkpoint_id, **same, **more}
-
-    size = [len(msgspec.json.encode({"content": text})) for text in ("hi", "there", "x")]
-    assert page == {
-        "items": [
-            shown(
-                inner,
-                checkpoint_ns="agent_1",
-                parent_checkpoint_id=None,
-                step=-1,
-                blob_size=size[2],
-            ),
-            shown(second, parent_checkpoint_id=first, step=0, blob_size=size[0] + size[1]),
-            shown(first, parent_checkpoint_id=None, step=-1, blob_size=size[0]),
-        ],
-        "total": 3,
-    }
-
-
 @pytest.mark.parametrize(
     ("kind", "column"),
     [
@@ -277,19 +176,6 @@ async def test_an_agent_filters_its_own(memory: Memory, kind: str) -> None:
     assert (await memory.get(f"/memories/{kind}/?agent_id=workflow:12"))["total"] == 1
 
 
-async def test_a_thread_filters_its_checkpoints(memory: Memory) -> None:
-    """With all its namespaces."""
-    await memory.append(1, "a", thread="3:1")
-    await memory.append(2, "b", thread="3:12")
-    await memory.append(3, "c", thread="3:12", ns="agent_1")
-
-    page = await memory.get("/memories/checkpoints/?thread_id=3:12&limit=1")
-
-    assert (page["total"], page["items"][0]["checkpoint_ns"]) == (2, "agent_1")
-    assert (await memory.get("/memories/checkpoints/?thread_id="))["total"] == 3
-    assert (await memory.get("/memories/checkpoints/?thread_id=3:"))["total"] == 0
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("key", ["ada-key", "bob-key"])
 async def test_everybody_may_delete(memory: Memory, kind: str, key: str) -> None:
@@ -324,82 +210,6 @@ async def test_a_deleted_user_leaves_what_names_it(memory: Memory) -> None:
 
     assert (await memory.get("/memories/facts/"))["items"][0]["user_id"] == "gw:1"
     assert (await memory.get("/memories/episodes/"))["items"][0]["user_id"] == "gw:1"
-
-
-DELETE = "/memories/checkpoints/batch-delete/"
-
-
-async def test_without_its_newest_version_a_conversation_is_what_it_was_before(
-    memory: Memory,
-) -> None:
-    """The state falls back, and the next message does not bring back what was deleted."""
-    await memory.append(1, "one")
-    await memory.append(2, "two")
-    third = await memory.append(3, "three")
-
-    response = await memory.call("POST", DELETE, {"checkpoint_ids": [third, third, "unknown"]})
-
-    assert response.status_code == 204
-    assert await memory.history() == ["one", "two"]
-    await memory.append(4, "four")
-    assert await memory.history() == ["one", "two", "four"]
-
-
-async def test_deleting_an_older_version_changes_no_state(memory: Memory) -> None:
-    """Later versions list its messages too."""
-    first = await memory.append(1, "one")
-    await memory.append(2, "two")
-
-    await memory.call("POST", DELETE, {"checkpoint_ids": [first]})
-
-    assert await memory.history() == ["one", "two"]
-    assert (await memory.get("/memories/checkpoints/"))["total"] == 1
-
-
-async def test_without_any_version_a_conversation_is_forgotten(memory: Memory) -> None:
-    """Other namespaces of the thread stay."""
-    ids = [await memory.append(1, "one"), await memory.append(2, "two")]
-    await memory.append(3, "inner", ns="agent_1")
-
-    await memory.call("POST", DELETE, {"checkpoint_ids": ids})
-
-    assert await memory.history() == []
-    assert await memory.history(ns="agent_1") == ["inner"]
-    await memory.append(4, "new")
-    assert await memory.history() == ["new"]
-
-
-async def test_a_thread_is_deleted_with_all_its_namespaces(memory: Memory) -> None:
-    """Threads and versions given together are both deleted, other threads are not."""
-    await memory.append(1, "a", thread="3:1")
-    await memory.append(2, "b", thread="3:1", ns="agent_1")
-    await memory.append(3, "c", thread="3:2")
-    single = await memory.append(4, "d", thread="3:2")
-    await memory.append(5, "e", thread="3:3")
-
-    body = {"thread_ids": ["3:1", "unknown"], "checkpoint_ids": [single]}
-    response = await memory.call("POST", DELETE, body)
-
-    assert response.status_code == 204
-    assert await memory.history("3:1") == await memory.history("3:1", "agent_1") == []
-    assert await memory.history("3:2") == ["c"]
-    assert await memory.history("3:3") == ["e"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"thread_ids": []},
-        {"checkpoint_ids": [], "thread_ids": None},
-        {"checkpoint_ids": [], "thread_ids": []},
-    ],
-)
-async def test_given_lists_may_be_empty(memory: Memory, body: dict[str, Any]) -> None:
-    """Nothing is deleted."""
-    await memory.append(1, "a")
-
-    assert (await memory.call("POST", DELETE, body)).status_code == 204
-    assert await memory.history() == ["a"]
 
 
 @pytest.mark.parametrize(
