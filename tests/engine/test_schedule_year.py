@@ -63,12 +63,13 @@ def in_local_terms(cron: str, timezone: str) -> tuple[int, int]:
     """Return how many ticks a year has and how many of them the outage hides.
 
     Counted by going through local dates: one run a day, at the first instant with a local time
-    that is not before the one named. Hourly ones by going through the minutes of UTC.
+    that is not before the one named. Hourly ones by going through UTC.
     """
     minute, hour, *_, weekday = cron.split()
     zone = ZoneInfo(timezone)
     if hour == "*":
-        moments = [START + timedelta(minutes=m) for m in range(0, 366 * 1440, 5)]
+        # Offsets are half hours.
+        moments = [START + timedelta(minutes=m) for m in range(int(minute) % 30, 365 * 1440, 30)]
         found = [t for t in moments if t.astimezone(zone).minute == int(minute)]
     else:
         days = [datetime(2025, 12, 31) + timedelta(days=d) for d in range(368)]
