@@ -4,6 +4,11 @@ from functools import partial
 from typing import Literal
 
 from pipelit.assembly.base import Base
+from pipelit.assembly.processes import (
+    build_process_components,
+    build_processes,
+    skill_roots,
+)
 from pipelit.llm.locality import is_local
 from pipelit.llm.types import ProviderSpec
 from pipelit.nodes.agent import AgentParts, agent_component
@@ -15,6 +20,7 @@ from pipelit.nodes.identify_user import identify_user_component
 from pipelit.nodes.parsing import OutputParsing
 from pipelit.nodes.registry import ToolPorts, build_components, build_tools
 from pipelit.nodes.rules import RuleJudge
+from pipelit.nodes.sandbox_config import SandboxParts
 from pipelit.nodes.skills import SkillLibrary
 from pipelit.nodes.web_search import FindServer, web_search
 from pipelit.services.agent_lookup import AgentLookup
@@ -28,10 +34,12 @@ def build_node_components(base: Base, credentials: CredentialsService) -> dict[s
     memory = StoredMemory(base.opened.store, base.world.clock, base.world.ids)
     models = build_models(base, credentials)
     parsing = OutputParsing(base.pool)
-    ports = build_tool_ports(base, memory, find_search_server(base, credentials))
-    skills = SkillLibrary((base.settings.data_dir / "skills", *base.settings.skill_dirs))
+    processes = build_processes(base, credentials)
+    ports = build_tool_ports(base, memory, find_search_server(base, credentials), processes)
+    skills = SkillLibrary(skill_roots(base.settings))
     return {
         **build_components(RuleJudge(base.pool, base.world.clock)),
+        **build_process_components(processes),
         "agent": agent_component(
             AgentParts(models=models, tools=build_tools(ports), skills=skills)
         ),
@@ -73,7 +81,9 @@ def find_search_server(base: Base, credentials: CredentialsService) -> FindServe
     return find
 
 
-def build_tool_ports(base: Base, memory: StoredMemory, search: FindServer) -> ToolPorts:
+def build_tool_ports(
+    base: Base, memory: StoredMemory, search: FindServer, processes: SandboxParts
+) -> ToolPorts:
     """Build what tools reach of the platform."""
     lookup = AgentLookup(base.opened.store)
     return ToolPorts(
@@ -82,4 +92,5 @@ def build_tool_ports(base: Base, memory: StoredMemory, search: FindServer) -> To
         find_parent=lookup.find_parent,
         check_topology=lookup.check_topology,
         report_health=SystemHealth(base.opened.store, base.world.clock).report,
+        processes=processes,
     )

@@ -7,6 +7,8 @@ from types import MappingProxyType
 
 from pipelit.nodes.aggregator import aggregator
 from pipelit.nodes.base import Component, ToolFactory, config_error
+from pipelit.nodes.code_execute import code_execute_tools
+from pipelit.nodes.command import run_command_tools
 from pipelit.nodes.confirmation import human_confirmation
 from pipelit.nodes.error_handler import error_handler
 from pipelit.nodes.http import http_request, http_request_tools
@@ -14,6 +16,7 @@ from pipelit.nodes.logic import filter_items, merge, router, switch
 from pipelit.nodes.memory import Memory, memory_read_tools, memory_write_tools
 from pipelit.nodes.reply import reply_chat
 from pipelit.nodes.rules import RuleJudge
+from pipelit.nodes.sandbox_config import SandboxParts
 from pipelit.nodes.small_tools import (
     calculator,
     calculator_tools,
@@ -66,6 +69,7 @@ class ToolPorts:
     find_parent: FindParent
     check_topology: CheckTopology
     report_health: ReportHealth
+    processes: SandboxParts
 
 
 def build_tools(ports: ToolPorts) -> Mapping[str, ToolFactory]:
@@ -73,8 +77,10 @@ def build_tools(ports: ToolPorts) -> Mapping[str, ToolFactory]:
     return MappingProxyType(
         {
             **TOOLS,
+            "code_execute": partial(code_execute_tools, parts=ports.processes),
             "memory_read": partial(memory_read_tools, memory=ports.memory),
             "memory_write": partial(memory_write_tools, memory=ports.memory),
+            "run_command": partial(run_command_tools, parts=ports.processes),
             "system_health": partial(system_health_tools, report=ports.report_health),
             "validate_topology": partial(validate_topology_tools, check=ports.check_topology),
             "web_search": partial(web_search_tools, find_server=ports.find_search_server),

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 import msgspec
+import trio
 from sqlalchemy import Connection
 
 from pipelit.clock import Clock
@@ -41,6 +42,7 @@ NOT_AN_LLM = "LLM credential not found."
 NOT_A_GATEWAY = "Gateway credential not found."
 NOT_YOURS = "Only the creator or an admin can modify this credential."
 
+TAKE_BACK_PATIENCE = 5.0
 _ATTEMPTS = 10  # changes of one credential that may get in the way of another
 
 ProviderTest = Callable[[ProviderSpec], Awaitable[str]]
@@ -152,7 +154,8 @@ class CredentialsService:
             created = await self._store.write(partial(queries.insert_credential, new=new))
         except BaseException:
             # The gateway must not keep what is not stored, whyever that is.
-            await self._gateway.take_back(credential_type, values)
+            with trio.move_on_after(TAKE_BACK_PATIENCE, shield=True):
+                await self._gateway.take_back(credential_type, values)
             raise
         return Credential(
             id=created,
@@ -273,6 +276,12 @@ class CredentialsService:
             organization_id=values["organization_id"],
             custom_headers=values["custom_headers"],
         )
+
+    async def open_fields(self, credential_id: int) -> Mapping[str, Any] | None:
+        """Decrypt all fields of a credential; None if there is none."""
+        find = partial(queries.find_credential, credential_id=credential_id)
+        row = await self._store.read(find)
+        return None if row is None else self._open(row)
 
     async def find_preferred_tool(self, tool_type: str) -> Mapping[str, Any] | None:
         """Decrypt the `config` of the oldest preferred tool credential of a type, if any."""

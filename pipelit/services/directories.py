@@ -74,6 +74,11 @@ class WorkspaceDirectories:
         """
         await self._in_thread(partial(make_workspace, self.root, Path(path)))
 
+    async def is_real(self, path: str) -> bool:
+        """Whether `.tmp` of a workspace is a directory, not a link to one."""
+        temporary = Path(path) / TEMPORARY
+        return await self._in_thread(lambda: temporary.is_dir() and not temporary.is_symlink())
+
     async def empty(self, path: str) -> None:
         """Delete everything in a workspace's directory, then make `.tmp` again.
 

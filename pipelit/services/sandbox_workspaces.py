@@ -1,0 +1,109 @@
+"""The workspaces nodes work in: whose they are, where, with which variables.
+
+A workflow works in its owner's workspaces; the default one is everybody's.
+Contract: engine.md §29.4.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection
+
+from pipelit.engine.values import to_text
+from pipelit.errors import Unavailable
+from pipelit.nodes.base import NodeError, config_error
+from pipelit.nodes.sandbox import Workspace
+from pipelit.services import visibility
+from pipelit.services.agent_lookup import find_workflow_principal
+from pipelit.services.directories import WorkspaceDirectories
+from pipelit.services.workspaces import DEFAULT, EnvVar
+from pipelit.store import Store
+from pipelit.store.queries.workspaces import (
+    WorkspaceRow,
+    find_workspace,
+    find_workspace_by_name,
+)
+
+MIN_HIDDEN = 4
+"""Raw values shorter than this are shown: a `1` says nothing and is in every output."""
+
+OpenCredential: TypeAlias = Callable[[int], Awaitable[Mapping[str, Any] | None]]
+"""Returns the fields of a credential in clear; None: there is none."""
+
+
+class SandboxWorkspaces:
+    """Implements `pipelit.nodes.sandbox.FindWorkspace`."""
+
+    def __init__(
+        self, store: Store, directories: WorkspaceDirectories, open_credential: OpenCredential
+    ) -> None:
+        self._store = store
+        self._directories = directories
+        self._open_credential = open_credential
+
+    async def find(self, workflow_id: int, workspace_id: int | None) -> Workspace:
+        """Return the workspace for a process of a workflow; None stands for the default one.
+
+        Raises:
+            NodeError: `ConfigError`; the workflow's owner has no such workspace, or a variable
+                cannot be resolved. `SandboxUnavailable`; its directory cannot be used.
+        """
+        row = await self._store.read(
+            partial(_find, workflow_id=workflow_id, workspace_id=workspace_id)
+        )
+        if row is None:
+            which = "The default workspace" if workspace_id is None else f"Workspace {workspace_id}"
+            raise config_error(f"{which} does not exist")
+        await self._prepare(row)
+        variables: dict[str, str] = {}
+        secrets: list[str] = []
+        for variable in (EnvVar(**stored) for stored in row.env_vars):
+            value = await self._resolve(variable)
+            variables[variable.key] = value
+            if variable.source == "credential" or len(value) >= MIN_HIDDEN:
+                secrets.append(value)
+        return Workspace(
+            path=row.path, allow_network=row.allow_network, variables=variables, secrets=secrets
+        )
+
+    async def _prepare(self, row: WorkspaceRow) -> None:
+        """Make sure the directory is there, and is what it was when it was allowed."""
+        try:
+            usable = await self._directories.is_allowed(row.path)
+            if usable:
+                await self._directories.make(row.path)
+                usable = await self._directories.is_real(row.path)
+        except Unavailable:
+            usable = False
+        if not usable:
+            raise NodeError(
+                f"Sandbox cannot start: the directory of workspace '{row.name}' cannot be used.",
+                code="SandboxUnavailable",
+                retryable=False,
+            )
+
+    async def _resolve(self, variable: EnvVar) -> str:
+        if not variable.key or "=" in variable.key or "\0" in variable.key:
+            raise config_error(f"Workspace variable '{variable.key}' has no usable name")
+        if variable.source == "raw" or variable.credential_id is None:
+            return variable.value or ""
+        fields = await self._open_credential(variable.credential_id) or {}
+        name = variable.credential_field or ""
+        if fields.get(name) is None:
+            raise config_error(
+                f"Workspace variable '{variable.key}': credential {variable.credential_id}"
+                f" has no field '{name}'"
+            )
+        return to_text(fields[name])
+
+
+def _find(conn: Connection, workflow_id: int, workspace_id: int | None) -> WorkspaceRow | None:
+    if workspace_id is None:
+        return find_workspace_by_name(conn, DEFAULT)
+    row = find_workspace(conn, workspace_id)
+    owner = find_workflow_principal(conn, workflow_id)
+    if row is None or owner is None:
+        return None
+    usable = row.name == DEFAULT or visibility.can_use_workspace(owner, row.owner_id)
+    return row if usable else None
