@@ -28,14 +28,14 @@ ENQUEUE_FAILED = "Failed to enqueue workflow execution."
 
 
 class Post(Request[queries.Replay | None], frozen=True):
-    """A user's message, as the execution it becomes.
+    """A user's message, as the execution it becomes; without `transcript` it was said before.
 
     Replies after the commit: None, or the first response of a repeated request. Refusals:
     `Unavailable` when the session's queue is full, `KeyReused`, `StoreError`.
     """
 
     new: queries.NewExecution
-    transcript: ThreadAppend
+    transcript: ThreadAppend | None
     idempotency: queries.Idempotency | None = None
 
 

@@ -10,6 +10,7 @@ from typing import assert_never
 import msgspec
 
 from pipelit.actors import delivery, roll_up
+from pipelit.actors.beginning import find_beginning
 from pipelit.actors.execution_messages import (
     AnswersDue,
     AttemptEnded,
@@ -130,20 +131,18 @@ class Execution(Actor[ExecutionMessage]):
         self._stop_when_drained()
 
     async def _begin(self) -> None:
-        loaded = self._loaded
-        compiled = await self._parts.plans.get(
-            loaded.workflow_id, loaded.workflow_version, loaded.trigger_node_id
-        )
-        self._adopt_plan(compiled.plan)
+        beginning = await find_beginning(self._parts.store, self._parts.plans, self._loaded)
+        self._adopt_plan(beginning.plan)
         changes = self._narrator.begin(
-            loaded.trigger,
+            self._loaded.trigger,
             self._step_rows.first_message(),
-            payload=loaded.trigger_payload,
-            problems=compiled.problems,
+            payload=self._loaded.trigger_payload,
+            problems=beginning.problems,
             now=self._clock.now(),
+            takeover=beginning.takeover,
         )
         self._clock.begin()
-        await self._commit(changes, begin=rows.Begin(compiled.snapshot))
+        await self._commit(changes, begin=rows.Begin(beginning.snapshot))
 
     def _rebuild(self) -> None:
         self._adopt_plan(Plan(msgspec.convert(self._loaded.snapshot, Snapshot)))

@@ -9,6 +9,7 @@ from pipelit.assembly.base import Base
 from pipelit.services.chats import ChatsService
 from pipelit.services.confirmations import Confirmations
 from pipelit.services.inbound import InboundService
+from pipelit.services.retries import Retries
 from pipelit.services.starts import Starter
 from pipelit.services.webhooks import WebhooksService
 
@@ -33,10 +34,12 @@ def build_entrances(base: Base, system: System, starter: Starter) -> tuple[objec
         with suppress(ActorError):  # best effort
             delivery.tell(Say(credential_id, chat_id, text))
 
+    session = system.family(paths.CHATS).ref
     confirmations = Confirmations(store, clock, manager=system.ref(paths.MANAGER))
     return (
         confirmations,
-        ChatsService(store, starter, ids, session=system.family(paths.CHATS).ref),
+        ChatsService(store, starter, ids, session=session),
+        Retries(store, starter, clock, ids, session=session),
         WebhooksService(store, starter),
         InboundService(
             store,

@@ -148,6 +148,18 @@ class Plan:
         """Tell whether a graph node of this type is in scope."""
         return any(self.nodes[n].component_type == component_type for n in self.snapshot.walked)
 
+    def downstream(self, node_id: str) -> set[str]:
+        """Return the nodes that flow edges lead to from a node; a loop's way back leads nowhere."""
+        found: set[str] = set()
+        stack = [node_id]
+        while stack:
+            for edge in self.outgoing.get(stack.pop(), ()):
+                if edge.edge_label != "loop_return":
+                    fresh = [target for target in flow_targets(edge) if target not in found]
+                    found.update(fresh)
+                    stack.extend(fresh)
+        return found
+
     def ends_here(self, node_id: str) -> bool:
         """Tell whether no flow edge leaves the node, error edges not counted."""
         return not any(

@@ -231,7 +231,9 @@ class RunState:
     def unfinished(self) -> tuple[str, ...]:
         """The nodes that were announced and have no result: they ran, or wait."""
         asked = {q.node_id for q in self.questions.values() if q.when == "before"}
-        return tuple(node for node in self.ready if node in self.started or node in asked)
+        # An answered node may still wait for a slot; a failed one, for its retry, does not wait.
+        waiting = asked | (self.answers.keys() - self.attempts.keys())
+        return tuple(node for node in self.ready if node in self.started or node in waiting)
 
     def _begin(self, record: Begun) -> Step:
         self.trigger = record.trigger

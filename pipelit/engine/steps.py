@@ -14,18 +14,17 @@ import msgspec
 from pipelit.engine import journal, wire
 from pipelit.engine.changes import Attempt, Changes, Ending, Event, Log, Question
 from pipelit.engine.endings import stopped_by
-from pipelit.engine.graph import flow_targets
 from pipelit.engine.journal import RunState
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
 from pipelit.engine.output import (
     MAX_ERROR,
-    MAX_EVENT_ERROR,
     final_output,
     promoted,
     visible_ports,
 )
 from pipelit.engine.questions import When
+from pipelit.engine.takeover import Takeover, describe
 
 
 class Narrator:
@@ -59,8 +58,12 @@ class Narrator:
         payload: Any,
         problems: tuple[str, ...],
         now: float,
+        takeover: Takeover | None = None,
     ) -> Changes:
-        """Start the run: the trigger's log row and the first nodes, or its validation failure."""
+        """Start the run: the trigger's log row and the first nodes, or its validation failure.
+
+        A retry begins with what it takes over; that may be all there is to do.
+        """
         events = [
             Event(
                 "execution_started",
@@ -79,7 +82,19 @@ class Narrator:
             events.append(self._terminal(ending, duration_ms=0))
             return Changes(records=(record,), events=tuple(events), logs=logs, ending=ending)
         step = self.state.apply(record)
-        return self._follow(record, step, events, logs, now=now)
+        if takeover is None:
+            return self._follow(record, step, events, logs, now=now)
+        rows, skipped = list(logs), list(step.skipped)
+        for taken in takeover.records:
+            skipped += self.state.apply(taken).skipped
+            if (described := describe(taken, takeover.source)) is not None:
+                log, fields = described
+                rows.append(log)
+                events.append(Event("node_status", self._status(log.node_id, log.status, **fields)))
+        step = journal.Step(ready=tuple(self.state.ready), skipped=tuple(skipped))
+        changes = self._follow(record, step, events, tuple(rows), now=now)
+        first, *more = changes.records
+        return msgspec.structs.replace(changes, records=(first, *takeover.records, *more))
 
     def succeed(
         self, attempt: Attempt, outcome: Outcome, *, now: float, elapsed_ms: int
@@ -353,38 +368,22 @@ class Narrator:
     def _skip_reason(self, node: str, ending: Ending) -> str:
         if ending.status == "cancelled":
             return "execution cancelled"
-        if ending.failed_node and node in self._downstream(ending.failed_node):
+        if ending.failed_node and node in self.state.plan.downstream(ending.failed_node):
             return "Upstream node failed"
         return "execution failed"
-
-    def _downstream(self, node: str) -> set[str]:
-        found: set[str] = set()
-        stack = [node]
-        while stack:
-            for edge in self.state.plan.outgoing.get(stack.pop(), ()):
-                fresh = [target for target in flow_targets(edge) if target not in found]
-                found.update(fresh)
-                stack.extend(fresh)
-        return found
 
     def _terminal(self, ending: Ending, *, duration_ms: int) -> Event:
         data: dict[str, Any] = {"execution_id": self._execution_id}
         if ending.status == "completed":
             ended = [r for r in self.state.results.values() if r.ending != "skipped"]
-            data |= {
-                "status": "completed",
-                "output": ending.final_output,
-                "activity_summary": wire.activity_summary(
+            data |= wire.completed_fields(
+                ending,
+                wire.activity_summary(
                     total_steps=len(ended),
                     total_duration_ms=duration_ms,
                     usage=self.state.usage,
                 ),
-            }
+            )
         elif ending.status == "failed":
-            data |= {
-                "error": ending.error_message[:MAX_EVENT_ERROR],
-                "error_code": ending.error_code,
-            }
-            if ending.failed_node is not None:
-                data["node_id"] = ending.failed_node
+            data |= wire.end_failed_fields(ending)
         return Event(f"execution_{ending.status}", data)

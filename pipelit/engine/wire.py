@@ -6,7 +6,7 @@ Contract: websocket.md "Execution", engine.md §8.4, §9.2.
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelit.engine.changes import Question
+from pipelit.engine.changes import Ending, Question
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.outcome import Failure, Report, Usage
 from pipelit.engine.output import MAX_EVENT_ERROR, event_output
@@ -56,6 +56,20 @@ def failed_fields(
         "will_retry": retry_in is not None,
         "retry_in": retry_in,
     }
+
+
+def completed_fields(ending: Ending, summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the further fields of `execution_completed`."""
+    return {"status": "completed", "output": ending.final_output, "activity_summary": summary}
+
+
+def end_failed_fields(ending: Ending) -> dict[str, Any]:
+    """Return the further fields of `execution_failed`."""
+    fields: dict[str, Any] = {
+        "error": ending.error_message[:MAX_EVENT_ERROR],
+        "error_code": ending.error_code,
+    }
+    return fields if ending.failed_node is None else fields | {"node_id": ending.failed_node}
 
 
 def question_fields(execution_id: str, question: Question) -> dict[str, Any]:

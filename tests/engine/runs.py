@@ -21,6 +21,7 @@ from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
 from pipelit.engine.questions import When, flag_prompt
 from pipelit.engine.steps import Narrator
+from pipelit.engine.takeover import Takeover
 
 _EDGE = re.compile(r"(\w+) (\?\w+|\w*)> (\w+)")
 _TYPES = {
@@ -170,11 +171,23 @@ class Run:
         self.interrupted = False
         self.asked = 0
 
-    def begin(self, *messages: ChatMessage, problems: tuple[str, ...] = ()) -> Changes:
+    def begin(
+        self,
+        *messages: ChatMessage,
+        problems: tuple[str, ...] = (),
+        takeover: Takeover | None = None,
+    ) -> Changes:
         payload = {"text": "hi"}
         trigger = {"text": "hi", "payload": payload, "source": "chat"}
         return self._note(
-            self.narrator.begin(trigger, messages, payload=payload, problems=problems, now=self.now)
+            self.narrator.begin(
+                trigger,
+                messages,
+                payload=payload,
+                problems=problems,
+                now=self.now,
+                takeover=takeover,
+            )
         )
 
     def succeed(self, node: str, outcome: Outcome | None = None, **ports: Any) -> Changes:

@@ -1,5 +1,6 @@
 """Any graph, any failures, any interleaving: a run ends, runs nothing twice, and can be rebuilt."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipelit.engine.graph import Plan
 from pipelit.engine.journal import RunState
 from pipelit.engine.outcome import Outcome, Usage
 from pipelit.engine.routing import has_error_edge, taken_targets
+from pipelit.engine.takeover import Takeover
 from tests.engine.runs import ROUTES, Run, check_story, plan_of, random_graph
 
 MAX_NODES = 60
@@ -48,11 +50,18 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-def play(case: Case, plan: Plan, seed: int) -> Run:
+def play(
+    case: Case,
+    plan: Plan,
+    seed: int,
+    make: Callable[..., Run] = Run,
+    *,
+    takeover: Takeover | None = None,
+) -> Run:
     """Let the run happen, completions and timers in the order that *seed* chooses."""
-    run = Run(plan, max_parallel=case.max_parallel)
+    run = make(plan, max_parallel=case.max_parallel)
     chance = Random(seed)
-    run.begin()
+    run.begin(takeover=takeover)
     check(run, case)
     while run.ending is None:
         timers = sorted(run.state.retry_at.values())

@@ -50,6 +50,11 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     schedule_id: str | None = None
     user_context: dict[str, Any] | None = None
+    retry_of: str | None = None
+    retry_from: str | None = None
+    """The node from which a retry runs again; None: what did not end well."""
+    snapshot: Any = None
+    """The stored graph to run; None: the workflow's as it is at the start."""
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):

@@ -259,6 +259,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     trigger_payload: Any
     user_context: Any
     snapshot: Any
+    retry_of: str | None
+    retry_from: str | None
     limit_seconds: int
     active_us: int
     created_at: datetime
@@ -289,11 +291,7 @@ def load(conn: Connection, execution_id: str) -> Loaded | None:
     )
     if row is None:
         return None
-    records = conn.scalars(
-        select(journal.c.record)
-        .where(journal.c.execution_id == execution_id)
-        .order_by(journal.c.position)
-    )
+    records = list_records(conn, execution_id)
     progress = conn.execute(
         select(run_checkpoints.c.node_id, run_checkpoints.c.state).where(
             run_checkpoints.c.execution_id == execution_id
@@ -301,9 +299,15 @@ def load(conn: Connection, execution_id: str) -> Loaded | None:
     )
     return Loaded(
         **row,
-        records=tuple(records),
+        records=records,
         checkpoints={entry.node_id: entry.state for entry in progress},
     )
+
+
+def list_records(conn: Connection, execution_id: str) -> tuple[Any, ...]:
+    """Return the journal of an execution, in the order of the fold."""
+    statement = select(journal.c.record).where(journal.c.execution_id == execution_id)
+    return tuple(conn.scalars(statement.order_by(journal.c.position)))
 
 
 def end_directly(
