@@ -30,6 +30,7 @@ class TrioClock(Clock):
         self._start = start
 
     def now(self) -> datetime:
+        """Return the start plus what the Trio clock has run."""
         return self._start + timedelta(seconds=trio.current_time())
 
 

@@ -260,13 +260,13 @@ class Cell(ABC):
                         await trio.sleep(self._delay)
                     self._begin()
                     await self.live()
-        except BaseException as error:  # noqa: BLE001 - recorded, or raised after the end
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - kept for the end
             crash, passing = split(error)
         if self._lives:
             try:
                 with trio.move_on_after(RELEASE_SECONDS, shield=True):
                     await self.release(self._exit(crash, passing))
-            except BaseException as error:  # noqa: BLE001 - as above; neither error is lost
+            except BaseException as error:  # noqa: BLE001, ASYNC103 - likewise
                 late_crash, late_passing = split(error)
                 crash, passing = join(crash, late_crash), passing or late_passing
         # Only now: the end may have been asked for, or become a crash, while releasing.

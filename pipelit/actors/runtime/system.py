@@ -249,13 +249,13 @@ async def open_system(
                     yield system
                 finally:
                     if system.is_running:
-                        await system.stop("closed")
+                        await system.stop("closed")  # noqa: ASYNC102 - each child has its grace
     except BaseExceptionGroup as group:
         if system.failure is not None:
             errors = [system.failure, *group.exceptions]
             raise BaseExceptionGroup("the root gave up, and more went wrong", errors) from None
         if len(group.exceptions) == 1:  # the block's own error, without our nursery around it
-            raise group.exceptions[0] from None
+            raise group.exceptions[0] from None  # noqa: ASYNC123 - alone in its group
         raise
     if system.failure is not None:
         raise system.failure
