@@ -17,6 +17,7 @@ import trio
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession
 from pipelit.actors.delivery import Delivery
+from pipelit.actors.error_dispatch import ErrorDispatch
 from pipelit.actors.expiries import Expiries
 from pipelit.actors.hub import Hub
 from pipelit.actors.leases import Lease, escalate_when_lost
@@ -155,6 +156,16 @@ def build_root(base: Base) -> SupervisorSpec:
                 kind="roll_up",
                 start=lambda: RollUp(store, world.clock, base.subjects),
                 mailbox=Mailbox(capacity=MANAGER_MAILBOX),
+            ),
+            ChildSpec(
+                id="errors",
+                kind="error_dispatch",
+                start=lambda: ErrorDispatch(
+                    store,
+                    world.clock,
+                    world.ids,
+                    default_limit=settings.max_execution_seconds,
+                ),
             ),
             SupervisorSpec(id="executions"),
             ChildSpec(

@@ -9,7 +9,7 @@ from typing import assert_never
 
 import msgspec
 
-from pipelit.actors import delivery, roll_up
+from pipelit.actors import after_end
 from pipelit.actors.beginning import find_beginning
 from pipelit.actors.execution_messages import (
     AnswersDue,
@@ -376,9 +376,8 @@ class Execution(Actor[ExecutionMessage]):
             return
         if changes.ending is not None:
             self._over = True
-            roll_up.wake(self.ctx.system)
-            if step.dispatches:
-                delivery.wake(self.ctx.system)
+            failed = changes.ending.status == "failed"
+            after_end.wake(self.ctx.system, failed=failed, replies=bool(step.dispatches))
             for waiting in self._askers:
                 waiting.send(None)
             self.ctx.stop()

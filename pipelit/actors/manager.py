@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, assert_never
 
 import trio
 
-from pipelit.actors import paths, roll_up
+from pipelit.actors import after_end, paths
 from pipelit.actors.execution import Execution
 from pipelit.actors.execution_messages import Cancel
 from pipelit.actors.execution_messages import TakeAnswers as TakeThem
@@ -374,4 +374,4 @@ class Manager(Actor[ManagerMessage]):
                     timestamp=stored.timestamp,
                 )
             )
-            roll_up.wake(self.ctx.system)
+            after_end.wake(self.ctx.system, failed=ending.status == "failed")

@@ -20,6 +20,7 @@ from sqlalchemy import URL, Connection, delete, insert, select, update
 
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatSession, Post
+from pipelit.actors.error_dispatch import ErrorDispatch
 from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.expiries import Expiries
 from pipelit.actors.hub import Board, Copy, Hub, Subscription
@@ -331,6 +332,11 @@ async def open_tree(
             mailbox=Mailbox(capacity=64),
         ),
         ChildSpec(id="expiries", kind="expiries", start=lambda: Expiries(store, wall)),
+        ChildSpec(
+            id="errors",
+            kind="error_dispatch",
+            start=lambda: ErrorDispatch(store, wall, Ids.seeded(200 + epoch), default_limit=900),
+        ),
         *more(store, owner, wall),
         ChildSpec(
             id="reconciler",

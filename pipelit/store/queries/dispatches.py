@@ -16,6 +16,7 @@ from pipelit.store.schema import dispatches, executions, tasks
 
 DELIVERY = "delivery"
 ROLL_UP = "roll_up"
+ERROR = "error"
 
 
 class Dispatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pipelit.store.queries import dispatches, threads
+from pipelit.store.queries import dispatches, failures, threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
 from pipelit.store.queries.questions import Question, any_answered, forget_open, open_all
 from pipelit.store.schema import (
@@ -161,6 +161,8 @@ def write_step(conn: Connection, step: Step) -> Written:
     dispatches.add(conn, step.execution_id, step.dispatches, due_at=step.now)
     if step.end is not None:
         dispatches.note_roll_up(conn, step.execution_id, due_at=step.now)
+        if step.end.status == "failed":
+            failures.note(conn, step.execution_id, due_at=step.now)
         conn.execute(
             delete(run_checkpoints).where(run_checkpoints.c.execution_id == step.execution_id)
         )
@@ -337,6 +339,8 @@ def end_directly(
     stored = StoredEvent(last_seq, event.type, now.timestamp(), event.data)
     _insert(conn, execution_events, execution_id, (stored,))
     dispatches.note_roll_up(conn, execution_id, due_at=now)
+    if end.status == "failed":
+        failures.note(conn, execution_id, due_at=now)
     conn.execute(delete(run_checkpoints).where(run_checkpoints.c.execution_id == execution_id))
     forget_open(conn, execution_id)
     return stored
