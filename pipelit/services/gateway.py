@@ -17,7 +17,6 @@ from pipelit.services.credential_detail import CredentialType, Values
 CALLS_AT_ONCE = 8
 BATCH_PATIENCE = 60.0
 """Seconds for all calls of a batch; what is not done by then counts as failed."""
-TAKE_BACK_PATIENCE = 5.0
 
 _FIELDS = {"adapter_type": "adapter", "token": "token", "config": "config"}
 
@@ -44,7 +43,7 @@ class GatewaySync:
     async def take_back(self, kind: CredentialType, values: Values) -> None:
         """Undo `register` for a credential that could not be stored, best effort."""
         if self._concerns(kind):
-            with trio.move_on_after(TAKE_BACK_PATIENCE, shield=True), suppress(GatewayError):
+            with suppress(GatewayError):
                 await self._gateway.forget(values["gateway_credential_id"])
 
     async def change(self, kind: CredentialType, values: Values, sent: Mapping[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from pipelit.engine.limits import SizeLimits, oversize
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Outcome, json_size
-from pipelit.engine.output import event_output, reply_text, state_view
+from pipelit.engine.output import delivery_text, event_output, reply_text, state_view
 from tests.engine.runs import Run, plan_of
 
 
@@ -225,3 +227,25 @@ def test_the_conversation_forgets_its_oldest_messages() -> None:
 
     assert [m.text for m in run.state.messages] == ["two", "three"]
     assert run.state.size == sum(json_size(m) for m in run.state.messages) + len("{}")
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        (None, ""),
+        ({"message": "Hi."}, "Hi."),
+        ({"output": "Hi."}, "Hi."),
+        ({"output": ""}, ""),
+        ({"output": None}, ""),
+        ({"output": {"n": 1, "ä": [True]}}, '{"n":1,"ä":[true]}'),
+        ({"output": 5}, "5"),
+        (
+            {"node_outputs": {"a": {"output": 1}, "b": {"x": "y"}}},
+            '**a**: {"output":1}\n\n**b**: {"x":"y"}',
+        ),
+        ({"node_outputs": {}}, ""),
+    ],
+)
+def test_a_chat_gets_the_final_output_as_text(output: Any, text: str) -> None:
+    """Texts as they are, objects as JSON, one paragraph for each node."""
+    assert delivery_text(output) == text
