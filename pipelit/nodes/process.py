@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import msgspec
 import trio
@@ -73,28 +73,78 @@ async def run(
         TimedOut: the time was up.
         OSError: it cannot be started.
     """
-    process = await trio.lowlevel.open_process(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=dict(environ),
-        cwd="/",
-        pass_fds=tuple(descriptors),
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    stdout, stderr = _Capture(process.stdout, keep), _Capture(process.stderr, keep)
+    program = _Program(command, environ, descriptors)
+    stdout, stderr = _Capture(program.stdout, keep), _Capture(program.stderr, keep)
     try:
         with trio.move_on_after(seconds):
-            code = await _follow(process, stdout, stderr)
+            code = await _follow(program, stdout, stderr)
             truncated = stdout.truncated or stderr.truncated
             return Ended(code, bytes(stdout.kept), bytes(stderr.kept), truncated)
         raise TimedOut(f"timed out after {seconds:g} seconds")
     finally:
         with trio.CancelScope(shield=True):
-            await _end(process)
+            await program.end()
+
+
+class _Program:
+    """A running program, its two outputs, and a descriptor that tells when it ended.
+
+    It is started by the thread of the loop, which takes about a millisecond, not by `open_process`:
+    bubblewrap dies with the thread that started it, and that one's threads end when they are idle.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], descriptors: Sequence[int]
+    ) -> None:
+        with ExitStack() as on_failure, ExitStack() as ends:
+            self.stdout, out = _open_pipe(on_failure, ends)
+            self.stderr, err = _open_pipe(on_failure, ends)
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=dict(environ),
+                cwd="/",
+                pass_fds=tuple(descriptors),
+                start_new_session=True,
+            )
+            on_failure.callback(self._kill)
+            self._ended = os.pidfd_open(self._popen.pid)
+            on_failure.pop_all()
+
+    async def wait(self) -> int:
+        """Return the exit code, once there is one."""
+        while self._popen.poll() is None:
+            await trio.lowlevel.wait_readable(self._ended)
+        await trio.lowlevel.checkpoint()
+        return int(self._popen.returncode)
+
+    async def end(self) -> None:
+        """Kill what is left of the group, reap the program, close the pipes."""
+        if self._popen.poll() is None:
+            self._kill()
+            with trio.move_on_after(_REAP):
+                await self.wait()
+        os.close(self._ended)
+        await self.stdout.aclose()
+        await self.stderr.aclose()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+
+def _open_pipe(on_failure: ExitStack, always: ExitStack) -> tuple[trio.lowlevel.FdStream, int]:
+    """Return the two ends of a pipe, the program's closed when *always* is."""
+    ours, its = os.pipe()
+    always.callback(os.close, its)
+    stream = trio.lowlevel.FdStream(ours)
+    on_failure.callback(stream.close)
+    return stream, its
 
 
 class _Capture:
@@ -114,24 +164,11 @@ class _Capture:
             self.truncated = self.truncated or len(part) > room
 
 
-async def _follow(process: trio.Process, *captures: _Capture) -> int:
+async def _follow(program: _Program, *captures: _Capture) -> int:
     """Read until the program ended and its output did, or lingers."""
     async with trio.open_nursery() as nursery:
         for capture in captures:
             nursery.start_soon(capture.fill)
-        code = await process.wait()
+        code = await program.wait()
         nursery.cancel_scope.deadline = trio.current_time() + _LINGER
     return code
-
-
-async def _end(process: trio.Process) -> None:
-    """Kill what is left of the group, reap the program, close the pipes."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with trio.move_on_after(_REAP):
-            await process.wait()
-    await process.stdout.aclose()
-    await process.stderr.aclose()

@@ -139,6 +139,8 @@ class Sandbox:
                 descriptors=channels.all,
                 keep=process.MAX_OUTPUT + mask.longest,
             )
+            if ended.exit_code < 0:
+                raise NodeError(f"Sandbox killed by signal {-ended.exit_code}", code="RuntimeError")
             if not channels.has_started():
                 raise unavailable(bubblewrap.failed_start(ended.stderr, ended.exit_code))
             limit = process.MAX_OUTPUT
@@ -146,7 +148,7 @@ class Sandbox:
                 exit_code=ended.exit_code,
                 stdout=mask.text(ended.stdout, limit),
                 stderr=mask.text(ended.stderr, limit),
-                truncated=max(len(ended.stdout), len(ended.stderr)) > limit,
+                truncated=ended.truncated or max(len(ended.stdout), len(ended.stderr)) > limit,
                 result=channels.read_result(),
                 mask=mask,
             )
