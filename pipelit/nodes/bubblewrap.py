@@ -30,7 +30,7 @@ _ISOLATION = (
 _LINKED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _SETTINGS = (
     *("alternatives", "ca-certificates", "ca-certificates.conf", "ld.so.cache", "ld.so.conf"),
-    *("ld.so.conf.d", "localtime", "mime.types", "pki", "ssl/certs", "ssl/openssl.cnf"),
+    *("ld.so.conf.d", "localtime", "mime.types", "pki/ca-trust", "pki/tls/certs", "ssl/certs"),
 )
 _NETWORK_SETTINGS = ("gai.conf", "hosts", "nsswitch.conf", "resolv.conf", "services")
 

@@ -14,10 +14,9 @@ from typing import TypeVar
 import trio
 
 from pipelit.errors import Unavailable
+from pipelit.nodes.bubblewrap import TEMPORARY
 
 NO_STORAGE = "Storage is not available."
-TEMPORARY = ".tmp"
-"""What a sandbox sees as `/tmp`."""
 ROOTFS = ".rootfs"
 """What is kept of a sandbox's root filesystem."""
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,18 @@ def always(parent: Parent | None) -> FindParent:
         return parent
 
     return find_parent
+
+
+def sleepers(mark: str) -> list[str]:
+    """Return the processes of this machine that sleep for *mark* seconds."""
+    wanted = f"sleep\0{mark}\0".encode()
+    return [pid for pid, line in command_lines().items() if line == wanted]
+
+
+def command_lines() -> dict[str, bytes]:
+    """Return {process: its command line} of this machine."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found[entry.parent.name] = entry.read_bytes()
+    return found

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import trio
 from pipelit.nodes.base import NodeError
 from pipelit.nodes.process import TimedOut
 from pipelit.nodes.sandbox import Completed, Job, Sandbox
-from tests.kit.sandbox import bubblewrap, offering
+from tests.kit.sandbox import bubblewrap, command_lines, offering, sleepers
 from tests.kit.waiting import until
 
 __all__ = ["bubblewrap"]
@@ -248,21 +247,6 @@ else:
     os.execvp("sleep", ["sleep", sys.argv[1]])
 time.sleep(300)
 """
-
-
-def sleepers(mark: str) -> list[str]:
-    """Return the processes of this machine that sleep for *mark* seconds."""
-    wanted = f"sleep\0{mark}\0".encode()
-    return [pid for pid, line in command_lines().items() if line == wanted]
-
-
-def command_lines() -> dict[str, bytes]:
-    """Return {process: its command line} of this machine."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            found[entry.parent.name] = entry.read_bytes()
-    return found
 
 
 async def test_a_daemon_is_gone_two_seconds_after_a_cancel(bubblewrap: str, tmp_path: Path) -> None:
