@@ -1,5 +1,5 @@
 # The whole interface of the repository; CI calls nothing else.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Optional rules of flake8-async that do not fit: documented `timeout` parameters, functions for
 # `nursery.start`, async functions that only implement an async interface.
 ASYNC_OFF := ASYNC109,ASYNC114,ASYNC124
@@ -8,15 +8,18 @@ ASYNC_OFF_IN_TESTS := ASYNC110,ASYNC111,ASYNC112,ASYNC128
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check fmt bench mutants
+.PHONY: help install run test check fmt bench mutants
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(VENV)/.installed ## make .venv from the lock file
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "Installing Pipelit into $(VENV) (about a minute the first time) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 run: install ## start a server on 127.0.0.1:8000 with a scripted model, and say what to do next

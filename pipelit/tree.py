@@ -45,7 +45,7 @@ from pipelit.clock import Clock, Ids
 from pipelit.errors import PipelitError
 from pipelit.logs import log_supervision
 from pipelit.settings import Settings
-from pipelit.web.actor import WebServer, escalate_if_not_listening
+from pipelit.web.actor import WebServer, escalate_if_not_listening, require_address
 
 CHAT_IDLE = 900.0
 SCHEDULE_IDLE = 60.0
@@ -102,6 +102,7 @@ async def _exit_on(signals: AsyncIterator[int]) -> None:
 @asynccontextmanager
 async def run_server(settings: Settings, world: World) -> AsyncIterator[System]:
     """Run a whole server for as long as the block lasts; the block begins when it is ready."""
+    await require_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         base = await open_base(settings, world, stack)
         root = build_root(base)

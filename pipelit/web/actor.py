@@ -9,13 +9,30 @@ import trio
 from pipelit.actors.runtime import Actor, Directive, Message, System
 from pipelit.errors import PipelitError
 from pipelit.web.app import WebApp
-from pipelit.web.server import Address, serve
+from pipelit.web.server import USER_TIMEOUT_SECONDS, Address, open_listener, serve
 
 log = structlog.get_logger(__name__)
 
 
 class CannotListen(PipelitError):
-    """The address is taken, not ours or unknown."""
+    """The address is taken, not ours or unknown. `reason`: the system's words."""
+
+    def __init__(self, host: str, port: int, reason: OSError) -> None:
+        why = reason.strerror or str(reason)
+        super().__init__(f"Cannot listen on {host}:{port}: {why}. Choose another with --port.")
+
+
+async def require_address(host: str, port: int) -> None:
+    """Make sure that the address can be listened on, before anything else is started.
+
+    Raises:
+        CannotListen: it cannot.
+    """
+    try:
+        listener = await open_listener(host, port, user_timeout=USER_TIMEOUT_SECONDS)
+    except OSError as error:
+        raise CannotListen(host, port, error) from error
+    await listener.aclose()
 
 
 class ServerEnded(Message, frozen=True):
@@ -69,9 +86,7 @@ class WebServer(Actor[ServerEnded]):
             try:
                 address = await nursery.start(run)
             except OSError as error:
-                reason = error.strerror or str(error)
-                where = f"{self._host}:{self._port}"
-                raise CannotListen(f"Cannot listen on {where}: {reason}.") from error
+                raise CannotListen(self._host, self._port, error) from error
             self._on_listening(address)
             listening.set()
         self.ctx.post(ServerEnded())
