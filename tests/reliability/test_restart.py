@@ -122,7 +122,8 @@ async def test_a_server_that_cannot_start_says_why_in_one_sentence(tmp_path: Pat
 
         port = int(server.url.rpartition(":")[2])
         code, said = await ServerProcess(tmp_path / "other", port).fail_to_start()
-        sentence = f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port."
+        sentence = f"Cannot listen on 127.0.0.1:{port}: Address already in use. "
+        sentence += "Choose another with --port."
         assert (code, said.splitlines()[-1]) == (1, sentence)
         assert "Traceback" not in said
         assert await server.stop(process) == 0
