@@ -10,6 +10,7 @@ from typing import TypeAlias, assert_never
 
 from pipelit.actors import paths
 from pipelit.actors.manager import Join, ManagerMessage, Run
+from pipelit.actors.questions import Resumed
 from pipelit.actors.runtime import (
     Actor,
     ActorDied,
@@ -49,7 +50,7 @@ class RunOver(Message, frozen=True):
     execution_id: str
 
 
-ChatMessage: TypeAlias = Post | Wake | RunOver
+ChatMessage: TypeAlias = Post | Wake | RunOver | Resumed
 
 
 class ChatSession(Actor[ChatMessage]):
@@ -79,6 +80,10 @@ class ChatSession(Actor[ChatMessage]):
                 await self._post(message)
             case Wake():
                 pass
+            case Resumed(execution_id=execution_id):
+                if execution_id not in self._queue:
+                    self._queue.insert(1 if self._running else 0, execution_id)
+                    self._run_next()
             case RunOver(execution_id=execution_id):
                 if self._queue and self._queue[0] == execution_id:
                     self._queue.popleft()

@@ -26,7 +26,7 @@ from pipelit.actors.execution_messages import (
 from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.ledger import open_ledger
 from pipelit.actors.node_task import AttemptTask
-from pipelit.actors.questions import Questions, announce
+from pipelit.actors.questions import Questions, announce, rejoin
 from pipelit.actors.run_clock import RunClock
 from pipelit.actors.runtime import Actor, Reply
 from pipelit.actors.step_rows import StepRows
@@ -151,6 +151,7 @@ class Execution(Actor[ExecutionMessage]):
 
     async def _resume(self) -> None:
         self._rebuild()
+        rejoin(self.ctx.system, self._loaded)
         state = self._narrator.state
         self._recovered = frozenset(state.started - state.waiting.keys())
         self._launch(tuple(node for node in state.ready if node in self._recovered))

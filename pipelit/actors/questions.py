@@ -21,6 +21,12 @@ class QuestionOpen(Message, frozen=True):
     """A question was asked: it may be the next one to expire."""
 
 
+class Resumed(Message, frozen=True):
+    """A run of a chat session goes on: later messages wait for it again."""
+
+    execution_id: str
+
+
 class Questions:
     """Remembers which questions are being put into words, so that each is put once."""
 
@@ -64,6 +70,13 @@ def announce(system: System, loaded: Loaded, question: Question) -> None:
         text = f"{question.prompt}\n\nTo confirm: /confirm_{task_id}\nTo cancel: /cancel_{task_id}"
         with suppress(ActorError):  # best effort
             system.ref(paths.DELIVERY).tell(Say(*chat, text))
+
+
+def rejoin(system: System, loaded: Loaded) -> None:
+    """Let the chat session of a run that goes on know, if it is of one (engine.md §7.2)."""
+    if loaded.serial:
+        with suppress(ActorError):  # it stops, or has more than enough to do
+            system.family(paths.CHATS).ref(loaded.thread_id).tell(Resumed(loaded.id))
 
 
 def chat_of(loaded: Loaded) -> tuple[str, str] | None:

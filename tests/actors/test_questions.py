@@ -349,6 +349,27 @@ class TestAnswering:
             assert await tree.status(first) == "completed"
             gate.open.set()
 
+    async def test_later_messages_wait_for_a_run_that_goes_on(
+        self, tree: Tree, components: Components
+    ) -> None:
+        """One at a time again, as soon as it is answered."""
+        components["b"] = gate = Gate()
+        await tree.workflow("t > a", "a > b")
+        await tree.flag("a", before=True)
+        first, _ = await tree.post()
+        await tree.interrupted(first)
+
+        await tree.answer(first, "yes")
+        await gate.arrived.wait()
+        second, _ = await tree.post()
+        await tree.settle()
+        meanwhile = await tree.status(second)
+        gate.open.set()
+        await tree.ended(first)
+        await tree.interrupted(second)
+
+        assert meanwhile == "pending"
+
     async def test_an_interrupted_run_can_be_cancelled(self, tree: Tree) -> None:
         """Its question is gone; the actor that ends it is too."""
         await tree.workflow("t > a", "a > b")
