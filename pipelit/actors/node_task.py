@@ -27,6 +27,7 @@ from pipelit.engine.outcome import Failure, Outcome, Report, Usage
 from pipelit.engine.output import state_view
 from pipelit.engine.questions import DEFAULT_PROMPT
 from pipelit.engine.specs import primary_port
+from pipelit.engine.storable import clean_text, cleaned, storable
 from pipelit.engine.values import to_text
 from pipelit.llm.types import ProviderError
 from pipelit.nodes.base import (
@@ -171,21 +172,27 @@ class AttemptTask:
     def cut_off(self, ending: Ending, result: Outcome | Failure | None) -> Failure:
         """Return the failure of an attempt that the end of its execution cut off."""
         report = self._report if result is None else result.report
-        return stopped_by(ending, report)
+        return stopped_by(ending, cleaned(report))
 
     async def run(self) -> Outcome | Failure:
-        """Make the attempt. Every way to fail is a `Failure`; only cancellation goes through."""
+        """Make the attempt. Every way to fail is a `Failure`; only cancellation goes through.
+
+        What is returned can be stored, whatever the component made.
+        """
         self._begun = trio.current_time()
         try:
-            limits = limits_of(self.node)
-            self._idle_limit = limits.idle
-            with trio.move_on_after(limits.wall):
-                with trio.move_on_after(limits.idle) as self._idle:
-                    return await self._guarded()
-                return self._with_report(limits.on_idle)
-            return self._with_report(limits.on_wall)
+            return storable(await self._limited())
         finally:
             self._ended = trio.current_time()
+
+    async def _limited(self) -> Outcome | Failure:
+        limits = limits_of(self.node)
+        self._idle_limit = limits.idle
+        with trio.move_on_after(limits.wall):
+            with trio.move_on_after(limits.idle) as self._idle:
+                return await self._guarded()
+            return self._with_report(limits.on_idle)
+        return self._with_report(limits.on_wall)
 
     async def word_question(self) -> str | None:
         """Return the prompt of a node that asks before it runs; None if it cannot be resolved."""
@@ -198,7 +205,7 @@ class AttemptTask:
             log.exception("question not worded", node_id=self.node_id)
             return None
         extra = resolved.config.get("extra_config") or {}
-        return to_text(extra.get("prompt")) or DEFAULT_PROMPT
+        return clean_text(to_text(extra.get("prompt"))) or DEFAULT_PROMPT
 
     async def _guarded(self) -> Outcome | Failure:
         try:
@@ -317,13 +324,14 @@ class AttemptTask:
 
     def delta(self, text: str, index: int) -> None:
         """Publish a piece of an answer."""
-        self.ledger.delta(self.node_id, text, index)
+        self.ledger.delta(self.node_id, clean_text(text), index)
 
     async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
-        """Commit progress with its events."""
+        """Commit progress with its events, as far as they can be stored."""
         self._saves += 1
         number = self._saves
-        step = self.step_rows.progress(self.node_id, progress, events, stamp=self.stamp())
+        progress, told = cleaned(progress), cleaned(tuple(events))
+        step = self.step_rows.progress(self.node_id, progress, told, stamp=self.stamp())
         await self.ledger.write(step)
         # Kept is what is stored; those that wait for one commit wake in any order.
         if number > self._kept:

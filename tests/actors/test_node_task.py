@@ -315,3 +315,58 @@ class TestMemory:
 
 def message(text: str) -> ChatMessage:
     return ChatMessage(id=text, role="user", content=text, timestamp="2026-01-01T00:00:00")
+
+
+@pytest.mark.parametrize("bad", ["NUL \x00", "half \ud800", 2**70, object()])
+async def test_a_result_that_cannot_be_stored_fails_its_node_only(
+    tree: Tree, components: Components, bad: object
+) -> None:
+    """At once, and the port is named."""
+
+    async def component(call: NodeCall) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        return Outcome(ports={"output": bad})
+
+    components["a"] = component
+    await tree.workflow("t > a")
+
+    execution_id = await tree.run()
+
+    (row,) = await tree.logs(execution_id, "a")
+    assert row["error_code"] == "UnstorableOutput"
+    assert "port 'output'" in row["error"]
+    assert await tree.status(execution_id) == "failed"
+
+
+async def test_the_message_of_a_failure_is_stored_readable(
+    tree: Tree, components: Components
+) -> None:
+    """Even if it holds what no database takes."""
+
+    async def component(call: NodeCall) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        raise NodeError("half \ud800 and\x00", code="ToolError", retryable=False)
+
+    components["a"] = component
+    await tree.workflow("t > a")
+
+    execution_id = await tree.run()
+
+    (row,) = await tree.logs(execution_id, "a")
+    assert (row["error"], row["error_code"]) == ("half \ufffd and\ufffd", "ToolError")
+
+
+async def test_progress_is_stored_readable(tree: Tree, components: Components) -> None:
+    """So are the events that come with it."""
+
+    async def component(call: NodeCall) -> Outcome:
+        await port(call).save({"said": "a\x00"}, [said("\ud800", 1)])
+        return Outcome(ports={"output": port(call).progress})
+
+    components["ag"] = component
+    await tree.workflow(*AGENT)
+
+    execution_id = await tree.run()
+
+    (row,) = await tree.logs(execution_id, "ag")
+    assert row["output"] == {"output": {"said": "a\ufffd"}}
