@@ -6,10 +6,14 @@ Contract: engine.md §21.7. Format: WHATWG HTML, server-sent events.
 
 import msgspec
 
+from pipelit.engine.messages import MessageUsage
 from pipelit.llm.types import ProviderError
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """An answer that grows beyond this is broken off, so that no provider can fill our memory."""
+
+MAX_TOKENS_TOLD = 2**53
+"""No call uses more: what a provider claims beyond it would only overflow our sums."""
 
 
 class ServerEvent(msgspec.Struct, frozen=True):
@@ -74,6 +78,12 @@ class AnswerDecoder:
         name, data = self._name, self._data
         self._name, self._data = "", []
         return ServerEvent(name, "\n".join(data)) if data else None
+
+
+def token_usage(given: int | None, made: int | None) -> MessageUsage:
+    """Return what a call used as its provider tells it, within bounds that can be added up."""
+    prompt, answer = (max(0, min(count or 0, MAX_TOKENS_TOLD)) for count in (given, made))
+    return MessageUsage(prompt, answer, prompt + answer)
 
 
 def unreadable(what: str) -> ProviderError:

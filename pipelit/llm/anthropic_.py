@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 
 from pipelit.engine.messages import ChatMessage, MessageUsage, ToolCall, sanitise
-from pipelit.llm.answer import ServerEvent, unreadable
+from pipelit.llm.answer import ServerEvent, token_usage, unreadable
 from pipelit.llm.client import (
     MAX_RETRIES,
     Connection,
@@ -318,5 +318,4 @@ def _total(usage: _Usage | None) -> MessageUsage | None:
     if not counts:
         return None
     made = counts.pop("output_tokens", 0)
-    given = sum(counts.values())
-    return MessageUsage(given, made, given + made)
+    return token_usage(sum(counts.values()), made)

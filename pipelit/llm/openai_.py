@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 
 from pipelit.engine.messages import ChatMessage, MessageUsage, ToolCall, sanitise
-from pipelit.llm.answer import ServerEvent, unreadable
+from pipelit.llm.answer import ServerEvent, token_usage, unreadable
 from pipelit.llm.client import (
     MAX_RETRIES,
     Connection,
@@ -230,8 +230,10 @@ class _OpenAIFold:
         self._has_choice = True
         self._finish_reason = choice.finish_reason or self._finish_reason
         words = choice.delta or choice.message or _Words()
+        is_whole = choice.delta is None  # a body's calls come in one piece each
         for piece in words.tool_calls or []:
-            self._call_of(piece).grow(piece.function or _Function())
+            call = self._begin(piece) if is_whole else self._call_of(piece)
+            call.grow(piece.function or _Function())
         text = _text(words.content)
         self._texts.append(text)
         return text
@@ -242,6 +244,9 @@ class _OpenAIFold:
         for call in reversed(self._calls):
             if piece.index == call.index and piece.id in (None, "", call.id):
                 return call
+        return self._begin(piece)
+
+    def _begin(self, piece: _CallPiece) -> _GrowingCall:
         call_id = piece.id or f"{self._fallback_id}_{len(self._calls)}"
         self._calls.append(_GrowingCall(call_id, piece.index))
         return self._calls[-1]
@@ -276,5 +281,4 @@ def _text(content: str | list[Any] | None) -> str:
 def _usage(usage: _Usage | None) -> MessageUsage | None:
     if usage is None or (usage.prompt_tokens is None and usage.completion_tokens is None):
         return None
-    given, made = usage.prompt_tokens or 0, usage.completion_tokens or 0
-    return MessageUsage(given, made, given + made)
+    return token_usage(usage.prompt_tokens, usage.completion_tokens)

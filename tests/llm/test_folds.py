@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelit.engine.messages import ToolCall
+from pipelit.engine.messages import MessageUsage, ToolCall
 from pipelit.llm.answer import ServerEvent
 from pipelit.llm.anthropic_ import AnthropicDialect
 from pipelit.llm.openai_ import OpenAIDialect
@@ -82,3 +83,28 @@ def _add(fold: Any, delta: dict[str, Any]) -> str:
     chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     text: str = fold.add(ServerEvent("", json.dumps(chunk)))
     return text
+
+
+def test_each_call_of_a_body_is_a_call_of_its_own() -> None:
+    """Even with the id of another: the agent tells them apart."""
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    fold = OpenAIDialect().fold(request())
+
+    fold.add_body(json.dumps({"choices": [{"message": {"tool_calls": [call, call]}}]}).encode())
+
+    assert [read.id for read in fold.response().calls] == ["c", "c"]
+
+
+@pytest.mark.parametrize("claimed", [-5, 2**80])
+def test_usage_stays_within_bounds(claimed: int) -> None:
+    """Whatever a provider claims."""
+    bound = max(0, min(claimed, 2**53))
+    used = {"prompt_tokens": claimed, "completion_tokens": 1}
+    spoken = {"input_tokens": claimed, "output_tokens": 1}
+    openai, anthropic = OpenAIDialect().fold(request()), AnthropicDialect().fold(request())
+
+    openai.add_body(json.dumps({"choices": [{"message": {}}], "usage": used}).encode())
+    anthropic.add_body(json.dumps({"content": [], "usage": spoken}).encode())
+
+    assert openai.response().usage == MessageUsage(bound, 1, bound + 1)
+    assert anthropic.response().usage == MessageUsage(bound, 1, bound + 1)
