@@ -8,11 +8,13 @@ Contract: operations.md §5. What else is walled off, in `guard` and `connection
 import logging
 import socket
 
+import h11
 import msgspec
 import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
@@ -120,7 +122,7 @@ class _Connections:
         """Serve one connection. An error ends this one alone."""
         self._streams.add(stream)
         try:
-            connection = TCPServer(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]  # declared for TLS only
+            connection = _Connection(self._app, self._config, self._context, {}, stream)  # type: ignore[arg-type]  # declared for TLS only
             await connection.run()
         except Exception as error:  # noqa: BLE001  # this client's mistake, and only its loss
             _log.debug("connection failed", exc_info=error)
@@ -142,6 +144,36 @@ class _Connections:
         """End every connection without a word: the way out of a shielded send."""
         for stream in tuple(self._streams):
             stream.socket.close()
+
+
+class _Connection(TCPServer):
+    """A connection that speaks HTTP/1 only.
+
+    With HTTP/2 Hypercorn forgets the idle timer of a connection, which then outlasts a stop.
+    """
+
+    async def _read_data(self) -> None:
+        was = self.protocol
+        was.protocol = _Http1(
+            was.app,
+            was.config,
+            was.context,
+            was.task_group,
+            was.state,
+            was.ssl,
+            was.client,
+            was.server,
+            was.send,
+        )
+        await super()._read_data()
+
+
+class _Http1(H11Protocol):
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Take no offer to upgrade, which HTTP/1.1 allows, and end what is not HTTP/1."""
+        if not event.http_version.startswith(b"1."):
+            await self._send_error_response(505)
+            raise h11.RemoteProtocolError("only HTTP/1 is spoken", error_status_hint=505)
 
 
 async def open_listener(host: str, port: int, *, user_timeout: float) -> trio.SocketListener:

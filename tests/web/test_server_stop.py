@@ -217,3 +217,22 @@ async def test_an_address_in_use_is_an_os_error():
         taken = first.socket.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
             await open_listener("127.0.0.1", taken, user_timeout=1.0)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        b"GET /hello HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    ],
+    ids=["prior-knowledge", "upgrade"],
+)
+async def test_only_http_1_is_spoken(greeting):
+    """An offer of HTTP/2 is not taken, and its connection does not delay the stop."""
+    async with serving(root=[HELLO], grace=5.0) as server, await server.connect() as stream:
+        await stream.send_all(greeting)
+        assert (await read_until(stream, b"\r\n\r\n")).startswith(
+            (b"HTTP/1.1 505", b"HTTP/1.1 200")
+        )
+        assert await stop_time(server) < 1.0
