@@ -96,3 +96,14 @@ async def test_a_batch_ends_before_an_answer(count):
         b"answer",
         b"[" + event(9).json + b"]",
     ]
+
+
+async def test_one_event_of_any_size_may_wait():
+    """Only a client that lets something else wait behind it is slow."""
+    outbox = Outbox()
+    huge = make_event("execution:e", "node_status", seq=1, text="x" * 5_000_000)
+    outbox.put_live(huge)
+    assert await outbox.take() == huge.json
+    outbox.put_live(huge)
+    outbox.put_live(event(2))
+    assert outbox.closing == SLOW_CONSUMER

@@ -149,7 +149,9 @@ class Outbox:
             self._own_count += sign
 
     def _is_over(self) -> bool:
-        return self._live_count > MAX_EVENTS or self._live_bytes > MAX_BYTES
+        # An event that waits alone may be of any size: no client could be fast enough for it.
+        is_heavy = self._live_bytes > MAX_BYTES and self._live_count > 1
+        return self._live_count > MAX_EVENTS or is_heavy
 
     def _drop_deltas(self) -> None:
         kept = [item for item in self._items if item.kind is not _Kind.DELTA]
