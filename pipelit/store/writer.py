@@ -28,7 +28,7 @@ Hold: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 BATCH = 256
 CAPACITY = 10_000
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts while storage refuses
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.0)  # seconds between attempts while storage refuses
 
 
 class _Ticket:
@@ -168,7 +168,7 @@ class Writer:
             results, seconds = await self._commit_in_thread([t.unit for t in self._in_flight])
         except StorageUnavailable as error:
             self._defer(error)
-            await trio.sleep(min(_FIRST_PAUSE * 2**self._refusals, _LONGEST_PAUSE))
+            await trio.sleep(_PAUSES[min(self._refusals, len(_PAUSES)) - 1])
         except CommitUncertain as error:
             self._answer([outcome.Error(CommitUncertain(str(error))) for _ in self._in_flight])
         except BaseException as error:

@@ -1,9 +1,10 @@
 """What happens when the database takes no writes, breaks off, or is damaged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import outcome
 import pytest
 import trio
 import trio.testing
@@ -20,7 +21,9 @@ from pipelit.store import (
     StoreError,
     Unit,
 )
+from pipelit.store.commit import AnyUnit, Committer, Result
 from pipelit.store.database import Purpose, open_engine
+from pipelit.store.writer import Writer
 from tests.kit.store import hold_of, running_store
 from tests.store.items import add, items, names
 
@@ -353,3 +356,28 @@ async def test_errors_hold_no_values(sqlite_items: URL) -> None:
 
     assert "INSERT INTO items" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+class _NoStorage(Committer):
+    """A committer whose database refuses for a while."""
+
+    def __init__(self, refusals: int) -> None:
+        self.left = refusals
+
+    def commit(self, units: Sequence[AnyUnit]) -> list[Result]:
+        if self.left:
+            self.left -= 1
+            raise StorageUnavailable
+        return [outcome.Value("done") for _ in units]
+
+
+async def test_a_long_outage_ends_nothing(autojump_clock: MockClock) -> None:
+    """After thousands of refused attempts the writer still tries, about once in a second."""
+    writer = Writer(_NoStorage(1500), hold=hold_of(autojump_clock))
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        assert await writer.write(add("a"), patient=True) == "done"
+        writer.stop()
+
+    assert 1400 < trio.current_time() - began < 1600
