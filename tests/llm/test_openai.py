@@ -320,7 +320,8 @@ async def test_no_secret_is_logged(
     http: httpx2.AsyncClient, server: ModelServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The SDKs log at DEBUG; keys and headers of a credential are not among it."""
-    caplog.set_level(logging.DEBUG)
+    for logger in ("", "openai", "anthropic", "httpx2", "httpcore2"):
+        caplog.set_level(logging.DEBUG, logger=logger)
     for kind in ("openai", "anthropic"):
         own = {"X-Token": "own-0123456789"}
         asker = Asker(http, spec(server.url, provider_type=kind, custom_headers=own))

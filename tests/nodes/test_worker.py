@@ -18,15 +18,16 @@ CATASTROPHE = r"(a+)+$"
 
 
 def children():
-    """Return the process ids of this process's children."""
+    """Return the process ids of this process's worker children."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{pid}/stat") as stat:
-                if int(stat.read().rpartition(")")[2].split()[1]) == os.getpid():
-                    found.append(int(pid))
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            command = Path(f"/proc/{pid}/cmdline").read_text()
         except OSError:
             continue
+        if int(parent) == os.getpid() and "worker_main" in command:
+            found.append(int(pid))
     return found
 
 
