@@ -23,7 +23,7 @@ from pipelit.engine.endings import stopped_by
 from pipelit.engine.graph import Plan
 from pipelit.engine.journal import ROOT, RunState
 from pipelit.engine.messages import ChatMessage, parse_message
-from pipelit.engine.outcome import Failure, Outcome, Report, Usage
+from pipelit.engine.outcome import Failure, Outcome, Report, Usage, json_size
 from pipelit.engine.output import state_view
 from pipelit.engine.questions import DEFAULT_PROMPT
 from pipelit.engine.specs import primary_port
@@ -43,6 +43,9 @@ from pipelit.nodes.base import (
 from pipelit.store import Store
 from pipelit.store.queries.journal import Loaded
 from pipelit.store.queries.threads import MAX_MESSAGES, history
+
+MAX_PROGRESS_BYTES = 16_777_216
+"""JSON of what one run saves on its way: as much as a whole state may have."""
 
 log = structlog.get_logger(__name__)
 
@@ -327,10 +330,20 @@ class AttemptTask:
         self.ledger.delta(self.node_id, clean_text(text), index)
 
     async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
-        """Commit progress with its events, as far as they can be stored."""
+        """Commit progress with its events, as far as they can be stored.
+
+        Raises:
+            NodeError: `OutputTooLargeError`.
+        """
         self._saves += 1
         number = self._saves
         progress, told = cleaned(progress), cleaned(tuple(events))
+        if (size := json_size(progress)) > MAX_PROGRESS_BYTES:
+            raise NodeError(
+                f"Node progress too large ({size} bytes, limit {MAX_PROGRESS_BYTES})",
+                code="OutputTooLargeError",
+                retryable=False,
+            )
         step = self.step_rows.progress(self.node_id, progress, told, stamp=self.stamp())
         await self.ledger.write(step)
         # Kept is what is stored; those that wait for one commit wake in any order.

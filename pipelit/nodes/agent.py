@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import trio
 
 from pipelit.clock import format_instant
 from pipelit.engine.messages import ChatMessage, ToolCall, parse_message, sanitise
 from pipelit.engine.outcome import Outcome, Report, Usage, Warning_
+from pipelit.engine.storable import clean_text, flaw
 from pipelit.llm.types import InvalidToolCall, ModelResponse
 from pipelit.nodes.agent_model import Model, ModelParts, resolve_model
-from pipelit.nodes.agent_tools import Toolbox, ToolResult
+from pipelit.nodes.agent_tools import MAX_CALLS, Toolbox, ToolResult
 from pipelit.nodes.base import Component, NodeCall, NodeError, RunEvent, RunPort, ToolFactory
 from pipelit.nodes.model_call import Prompt, call_model
 from pipelit.nodes.skills import SkillLibrary
@@ -75,6 +77,9 @@ class AgentRun:
         self._port: RunPort = call.run
         self._prompt: str = call.config.get("system_prompt") or ""
         self._template: str | None = call.extra.get("input_template")
+        self._saving = trio.Lock()
+        self._unsaved: list[RunEvent] = []
+        self._is_saved = True
 
     async def run(self) -> Outcome:
         """Run to the final answer."""
@@ -139,7 +144,7 @@ class AgentRun:
             self._port.delta(text, pieces)
             pieces += 1
 
-        return await call_model(
+        response = await call_model(
             self._model,
             Prompt(
                 system=self._model.system_messages(self._system_prompt(), self._now()),
@@ -150,6 +155,7 @@ class AgentRun:
             on_alive=self._port.alive,
             on_spent=self._count,
         )
+        return msgspec.structs.replace(response, text=clean_text(response.text))
 
     def _system_prompt(self) -> str:
         return "\n\n".join(part for part in (self._prompt, self._shelf.prompt) if part)
@@ -162,15 +168,17 @@ class AgentRun:
         """Save an answer that calls tools, and announce them."""
         calls, invalid = _name_calls(response)
         answer = self._message("assistant", response.text, tool_calls=calls, usage=response.usage)
+        refused = [
+            *(self._toolbox.refuse_arguments(call, detail) for call, detail in invalid),
+            *map(self._toolbox.refuse_surplus, calls[MAX_CALLS:]),
+        ]
         self._change(
             messages=(*self._progress.messages, answer),
-            results={},
+            results={result.call.id: self._result(result) for result in refused},
             usage=self._progress.usage + Usage(tool_invocations=len(calls)),
         )
-        events = [*self._say(response.text), *self._toolbox.announce(calls)]
-        await self._save(events)
-        for call, raw in invalid:
-            await self._settle(self._toolbox.refuse_arguments(call, raw))
+        events = [*self._say(response.text), *self._toolbox.announce(calls[:MAX_CALLS])]
+        await self._save([*events, *(event for result in refused for event in result.events)])
 
     async def _run_open_calls(self) -> None:
         """Run the calls that have no result yet, together; then append all in call order."""
@@ -184,11 +192,13 @@ class AgentRun:
 
     async def _settle(self, result: ToolResult) -> None:
         """Save one tool result with the event that announces it."""
-        message = self._message(
-            "tool", result.text, tool_call_id=result.call.id, name=result.call.name
-        )
-        self._change(results={**self._progress.results, result.call.id: message})
+        results = {**self._progress.results, result.call.id: self._result(result)}
+        self._change(results=results)
         await self._save(result.events)
+
+    def _result(self, result: ToolResult) -> ChatMessage:
+        call = result.call
+        return self._message("tool", result.text, tool_call_id=call.id, name=call.name)
 
     def _finish(self, response: ModelResponse) -> Outcome:
         final = self._message("assistant", response.text, usage=response.usage)
@@ -221,7 +231,14 @@ class AgentRun:
         return [RunEvent("chat_message", data)]
 
     async def _save(self, events: list[RunEvent]) -> None:
-        await self._port.save(msgspec.to_builtins(self._progress), events)
+        """Save the progress; what comes while a save is under way goes along with the next."""
+        self._unsaved += events
+        self._is_saved = False
+        async with self._saving:
+            if self._is_saved:
+                return
+            told, self._unsaved, self._is_saved = self._unsaved, [], True
+            await self._port.save(msgspec.to_builtins(self._progress), told)
 
     def _change(self, **changes: Any) -> None:
         self._progress = msgspec.structs.replace(self._progress, **changes)
@@ -258,7 +275,7 @@ class AgentRun:
     def _message(self, role: Any, content: str, **fields: Any) -> ChatMessage:
         message_id = self._call.services.ids.hex(12)
         return ChatMessage(
-            id=message_id, role=role, content=content, timestamp=self._now(), **fields
+            id=message_id, role=role, content=clean_text(content), timestamp=self._now(), **fields
         )
 
     def _now(self) -> str:
@@ -268,21 +285,27 @@ class AgentRun:
 def _name_calls(
     response: ModelResponse,
 ) -> tuple[tuple[ToolCall, ...], list[tuple[ToolCall, str]]]:
-    """Give every call an id of its own; set apart those whose arguments are no JSON object."""
+    """Give every call an id of its own; set apart those with unusable arguments, and why."""
     calls: list[ToolCall] = []
     invalid: list[tuple[ToolCall, str]] = []
     seen: set[str] = set()
     for index, given in enumerate(response.calls):
-        call_id = given.id if given.id and given.id not in seen else f"{given.id or 'call'}_{index}"
+        call_id, name = clean_text(given.id), clean_text(given.name)
+        while not call_id or call_id in seen:
+            call_id = f"{call_id or 'call'}_{index}"
         seen.add(call_id)
-        match given:
-            case InvalidToolCall(raw_arguments=raw):
-                call = ToolCall(call_id, given.name, {})
-                invalid.append((call, raw))
-            case ToolCall():
-                call = ToolCall(call_id, given.name, given.arguments)
-        calls.append(call)
+        problem = _problem_of(given)
+        arguments = given.arguments if isinstance(given, ToolCall) and problem is None else {}
+        calls.append(ToolCall(call_id, name, arguments))
+        if problem is not None and index < MAX_CALLS:
+            invalid.append((calls[-1], problem))
     return tuple(calls), invalid
+
+
+def _problem_of(given: ToolCall | InvalidToolCall) -> str | None:
+    if isinstance(given, InvalidToolCall):
+        return clean_text(f"not a JSON object: {given.raw_arguments[:200]}")
+    return flaw(given.arguments)
 
 
 def _larger(saved: Usage, recorded: Usage) -> Usage:

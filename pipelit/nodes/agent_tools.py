@@ -26,6 +26,9 @@ from pipelit.nodes.base import (
 )
 from pipelit.nodes.tool_arguments import ArgumentChecker
 
+MAX_CALLS = 128
+"""Calls of one answer that are made; the model reads that the others were too many."""
+MAX_TOGETHER = 10
 MAX_RESULT = 50_000
 _KEPT = 25_000
 
@@ -86,10 +89,13 @@ class Toolbox:
         """Return the `running` events of an answer's calls."""
         return [event for call in calls for event in self._event(call, "running")]
 
-    def refuse_arguments(self, call: ToolCall, raw: str) -> ToolResult:
-        """Return the result of a call whose arguments are no JSON object."""
-        detail = f"not a JSON object: {raw[:200]}"
+    def refuse_arguments(self, call: ToolCall, detail: str) -> ToolResult:
+        """Return the result of a call whose arguments are no JSON object that can be stored."""
         return self._failed(call, f"invalid arguments for tool '{call.name}': {detail}", 0.0)
+
+    def refuse_surplus(self, call: ToolCall) -> ToolResult:
+        """Return the result of a call beyond `MAX_CALLS`. No event tells of it."""
+        return ToolResult(call, f"Error: too many tool calls in one answer (limit {MAX_CALLS})", [])
 
     async def run(
         self,
@@ -97,12 +103,14 @@ class Toolbox:
         settle: Callable[[ToolResult], Awaitable[None]],
         alive: Callable[[], None],
     ) -> None:
-        """Run *calls* together; hand each result to *settle* as it comes."""
+        """Run *calls* together, some at a time; hand each result to *settle* as it comes."""
+        limiter = trio.CapacityLimiter(MAX_TOGETHER)
 
         async def one(call: ToolCall) -> None:
-            alive()
-            result = await self._run_one(call)
-            alive()
+            async with limiter:
+                alive()
+                result = await self._run_one(call)
+                alive()
             await settle(result)
 
         async with trio.open_nursery() as nursery:

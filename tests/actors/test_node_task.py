@@ -370,3 +370,22 @@ async def test_progress_is_stored_readable(tree: Tree, components: Components) -
 
     (row,) = await tree.logs(execution_id, "ag")
     assert row["output"] == {"output": {"said": "a\ufffd"}}
+
+
+async def test_progress_that_is_too_large_fails_the_node(
+    tree: Tree, components: Components
+) -> None:
+    """A run cannot fill the store on its way."""
+
+    async def component(call: NodeCall) -> Outcome:
+        await port(call).save({"said": "x" * 16_777_216})
+        return Outcome(ports={})
+
+    components["ag"] = component
+    await tree.workflow(*AGENT)
+
+    execution_id = await tree.run()
+
+    (row,) = await tree.logs(execution_id, "ag")
+    assert row["error_code"] == "OutputTooLargeError"
+    assert row["error"] == "Node progress too large (16777227 bytes, limit 16777216)"

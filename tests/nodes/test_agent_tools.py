@@ -1,5 +1,6 @@
 """An agent's tool calls: together, in order, and never the end of the node."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -7,7 +8,7 @@ from trio.testing import MockClock
 
 from pipelit.engine.messages import ToolCall
 from pipelit.llm.types import InvalidToolCall
-from pipelit.nodes.base import ToolContext, ToolError
+from pipelit.nodes.base import RunEvent, ToolContext, ToolError
 from tests.nodes.agents import Port, Script, calls, message, run_agent, says
 
 ADD = ToolCall("c1", "add", {"a": 1})
@@ -184,6 +185,86 @@ class TestTrouble:
         assert results(script) == ["2", "3"]
         ids = [m.tool_call_id for m in script.requests[-1].messages if m.role == "tool"]
         assert len(set(ids)) == 2
+
+    async def test_a_given_id_never_meets_a_made_one(self) -> None:
+        """Whatever order the ids come in."""
+        wanted = [ToolCall(i, "add", {"a": n}) for n, i in enumerate(("c_2", "c", "c"))]
+        script = Script(calls(*wanted), says("x"))
+
+        await run_agent(script, tools={"add": add})
+
+        assert results(script) == ["1", "2", "3"]
+
+    async def test_refusals_are_saved_with_the_answer(self) -> None:
+        """Recovery never runs a call that could not be read."""
+        script, port = Script(calls(InvalidToolCall("c1", "add", "{oops")), says("x")), Port()
+
+        await run_agent(script, port, tools={"add": add})
+
+        progress, events = port.saves[0]
+        assert set(progress["results"]) == {"c1"}
+        assert [event.data["status"] for event in events] == ["running", "failed"]
+
+    async def test_arguments_that_cannot_be_stored_are_refused(self) -> None:
+        """And texts become readable."""
+        broken = ToolCall("c1", "add", {"a": 1, "z": "\x00"})
+        script, port = Script(calls(broken, text="a\x00"), says("b\x00")), Port()
+
+        outcome = await run_agent(script, port, tools={"add": add})
+
+        (text,) = results(script)
+        assert text.startswith("Error: invalid arguments for tool 'add': text with NUL")
+        assert "\\x00" not in repr(outcome)
+        assert "\\x00" not in repr(port.saves)
+
+
+class TestManyCalls:
+    async def test_calls_beyond_the_bound_are_refused(self) -> None:
+        """The model reads it; nothing else hears of them."""
+        wanted = [ToolCall(f"c{n}", "add", {"a": n}) for n in range(130)]
+        script, port = Script(calls(*wanted), says("x")), Port()
+
+        await run_agent(script, port, tools={"add": add})
+
+        read = results(script)
+        assert read[:128] == [str(n + 1) for n in range(128)]
+        assert read[128:] == ["Error: too many tool calls in one answer (limit 128)"] * 2
+        assert len(port.told()) == 256
+
+    async def test_ten_run_at_a_time(self, autojump_clock: MockClock) -> None:
+        """The others wait for their turn."""
+
+        async def nap(arguments: dict[str, Any], context: ToolContext) -> str:
+            await trio.sleep(1)
+            return ""
+
+        wanted = [ToolCall(f"c{n}", "nap", {"a": n}) for n in range(25)]
+
+        await run_agent(Script(calls(*wanted), says("x")), tools={"nap": nap})
+
+        assert trio.current_time() == 3
+
+    async def test_results_that_come_during_a_save_share_the_next(
+        self, autojump_clock: MockClock
+    ) -> None:
+        """One save takes the time of many."""
+
+        class SlowPort(Port):
+            async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
+                await trio.sleep(1)
+                await super().save(progress, events)
+
+        async def nap(arguments: dict[str, Any], context: ToolContext) -> str:
+            await trio.sleep(arguments["a"] / 10)
+            return ""
+
+        wanted = [ToolCall(f"c{n}", "nap", {"a": n}) for n in (10, 11, 12, 40)]
+        port = SlowPort()
+
+        await run_agent(Script(calls(*wanted), says("x")), port, tools={"nap": nap})
+
+        assert [len(progress.get("results", ())) for progress, _ in port.saves] == [0, 1, 3, 4]
+        assert port.told() == ["nap running"] * 4 + ["nap success"] * 4
 
 
 async def test_functions_of_one_name_get_numbers() -> None:
