@@ -4,6 +4,7 @@ Contract: engine.md §5.2, §5.4, §5.5, README.md §3 "Idempotency-Key", §9.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -56,8 +57,9 @@ class RepeatableRequest(msgspec.Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """The same for the same request, whatever the order of its keys."""
-        said = msgspec.json.encode([self.endpoint, self.body], order="sorted")
-        return hashlib.sha256(said).hexdigest()
+        # Escaped: a body may hold half of a surrogate pair, which is no UTF-8.
+        said = json.dumps([self.endpoint, self.body], sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(said.encode()).hexdigest()
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -219,6 +219,29 @@ async def test_refused_requests_do_not_use_up_their_key(people: People, slug: st
         assert "idempotent-replayed" not in answer.headers
 
 
+async def test_half_of_a_surrogate_pair_can_be_repeated_too(people: People, slug: str) -> None:
+    """A field that nobody reads may hold text that is no UTF-8; the key works all the same."""
+    await build_echo(people.olga, slug)
+    headers = {
+        "Authorization": f"Bearer {people.olga.key}",
+        "Content-Type": "application/json",
+        "Idempotency-Key": "half",
+    }
+
+    async def send() -> httpx2.Response:
+        return await people.olga.http.request(
+            "POST",
+            f"/api/v1/workflows/{slug}/execute/",
+            headers=headers,
+            content=rb'{"text": "once", "unknown": "\ud800"}',
+        )
+
+    first, again = await send(), await send()
+
+    assert (first.status_code, first.content) == (200, again.content)
+    assert again.headers["idempotent-replayed"] == "true"
+
+
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
