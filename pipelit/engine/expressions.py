@@ -10,7 +10,7 @@ Contract: engine.md §20.
 import json
 import shlex
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -26,6 +26,8 @@ MAX_TEMPLATE_CHARS = 100_000
 MAX_OUTPUT_BYTES = 1_048_576
 MAX_OPERAND = 1_048_576
 MAX_DIGITS = 10_000
+MAX_SMALL = 65_536
+"""Characters and items of a value that takes no noticeable time to render."""
 MAX_REMEMBERED = 512
 """Compiled templates kept: compiling costs more than rendering."""
 
@@ -60,10 +62,16 @@ _SIMPLE_FILTERS = frozenset(
 )
 # Escaping doubles what is escaped already, so a chain of these grows without bound.
 _GROWING_FILTERS = ("shquote", "string", "tojson")
+# These look at one item, or at none.
+_QUICK_FILTERS = frozenset({"count", "d", "default", "first", "last", "length"})
 
 
 class ExpressionFailed(PipelitError):
     """A template has no value: its text, its names or a limit."""
+
+
+class ValueTooLarge(PipelitError):
+    """A value is too large to be rendered where nothing can stop it."""
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -94,10 +102,13 @@ class Renderer:
     Args:
         python_literals: objects and lists render as Python literals instead of JSON, as in the
             `code` field of a code node.
+        small_only: `render` raises `ValueTooLarge` rather than work on a large value.
     """
 
-    def __init__(self, *, python_literals: bool = False) -> None:
-        self._environment = _Environment(repr if python_literals else _to_json)
+    def __init__(self, *, python_literals: bool = False, small_only: bool = False) -> None:
+        self._environment = _Environment(
+            repr if python_literals else _to_json, small_only=small_only
+        )
         self._parsed: OrderedDict[str, Template] = OrderedDict()  # simple ones, last used last
 
     def parse(self, text: str) -> Template:
@@ -128,11 +139,12 @@ class Renderer:
 
         Raises:
             ExpressionFailed: an error of any kind, a limit included.
+            ValueTooLarge: see `small_only`.
         """
         try:
             compiled = template.compiled or self._environment.from_string(template.syntax)
             return _join_bounded(compiled.generate(dict(context)))
-        except ExpressionFailed:
+        except (ExpressionFailed, ValueTooLarge):
             raise
         except Exception as error:  # whatever a template does wrong becomes its warning
             raise ExpressionFailed(_message(error)) from error
@@ -189,7 +201,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "+", "%", "**"})
 
-    def __init__(self, format_container: Callable[[Any], str]) -> None:
+    def __init__(self, format_container: Callable[[Any], str], *, small_only: bool) -> None:
+        write = _for_small(format_container) if small_only else format_container
         # The optimizer would compute constant parts while compiling, outside every bound.
         super().__init__(
             undefined=StrictUndefined,
@@ -197,7 +210,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             autoescape=False,
             optimized=False,
             cache_size=0,
-            finalize=lambda value: _finalize(value, format_container),
+            finalize=lambda value: _finalize(value, write),
         )
         self.globals = {"range": self.globals["range"]}
         del self.filters["attr"]
@@ -205,6 +218,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters["shquote"] = lambda value: shlex.quote(str(value))
         for name in _GROWING_FILTERS:
             self.filters[name] = _bounded(self.filters[name])
+        if small_only:
+            for name in _SIMPLE_FILTERS - _QUICK_FILTERS:
+                self.filters[name] = _for_small(self.filters[name])
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, dict):
@@ -239,6 +255,32 @@ def _bounded(apply: Callable[..., str]) -> Callable[..., str]:
         return result
 
     return bounded
+
+
+def _for_small(apply: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(apply)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if not _are_small(args):
+            raise ValueTooLarge
+        return apply(*args, **kwargs)
+
+    return guarded
+
+
+def _are_small(values: tuple[Any, ...]) -> bool:
+    """Measure no further than `MAX_SMALL`, however large the values are."""
+    waiting: list[Iterable[Any]] = [values]
+    size = 0
+    while waiting:
+        for item in waiting.pop():
+            size += 1 + (len(item) if isinstance(item, str) else 0)
+            if size > MAX_SMALL:
+                return False
+            if isinstance(item, dict):
+                waiting += [item.keys(), item.values()]
+            elif isinstance(item, list | tuple):
+                waiting.append(item)
+    return True
 
 
 def _finalize(value: Any, format_container: Callable[[Any], str]) -> Any:

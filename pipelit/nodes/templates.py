@@ -5,15 +5,18 @@ Contract: engine.md §20.2, §20.8, §20.9.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+import trio
 
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.expressions import (
     MAX_TEMPLATE_CHARS,
     ExpressionFailed,
     Renderer,
+    ValueTooLarge,
     has_expression,
     may_be_large,
 )
@@ -21,6 +24,8 @@ from pipelit.engine.outcome import Warning_
 from pipelit.nodes.base import NodeError
 from pipelit.nodes.worker import WorkerError, WorkerPool
 
+MAX_TEMPLATES = 1000
+"""Strings of one config that are rendered."""
 _SHOWN_CHARS = 200
 
 # operators.md §3, step 5: braces around a whole path are part of the path, not a template.
@@ -36,11 +41,14 @@ class ResolvedConfig(msgspec.Struct, frozen=True):
 
 
 class Templates:
-    """Resolves configs and renders templates: simple ones here, the others in the worker pool."""
+    """Resolves configs and renders templates: the simple and small here, others in the pool."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
-        self._renderers = {False: Renderer(), True: Renderer(python_literals=True)}
+        self._renderers = {
+            literals: Renderer(python_literals=literals, small_only=True)
+            for literals in (False, True)
+        }
 
     async def render(
         self, text: str, context: Mapping[str, Any], *, python_literals: bool = False
@@ -56,11 +64,13 @@ class Templates:
         """
         if not has_expression(text):
             return text
+        await trio.lowlevel.checkpoint()  # a config may hold many
         if not may_be_large(text):
             renderer = self._renderers[python_literals]
             template = renderer.parse(text)
             if template.is_simple:
-                return renderer.render(template, context)
+                with suppress(ValueTooLarge):
+                    return renderer.render(template, context)
         return await self._render_outside(text, context, python_literals=python_literals)
 
     async def resolve(self, node: NodeDef, context: Mapping[str, Any]) -> ResolvedConfig:
@@ -113,6 +123,7 @@ class _Resolver:
         self._context = context
         self._templates = templates
         self._strict = strict
+        self._rendered = 0
         self.warnings: list[Warning_] = []
 
     async def resolve(self, value: Any, field: str, *, python_literals: bool = False) -> Any:
@@ -126,12 +137,22 @@ class _Resolver:
             ]
         if not isinstance(value, str) or _is_lone_path(field, value):
             return value
+        if has_expression(value):
+            self._rendered += 1
+            if self._rendered > MAX_TEMPLATES:
+                return self._skip(value, field)
         try:
             return await self._templates.render(
                 value, self._context, python_literals=python_literals
             )
         except ExpressionFailed as error:
             return self._keep(value, field, str(error))
+
+    def _skip(self, value: str, field: str) -> str:
+        """Leave *value* as it is; the first one left tells of all."""
+        if self._rendered > MAX_TEMPLATES + 1:
+            return value
+        return self._keep(value, field, f"more than {MAX_TEMPLATES} templates in one config")
 
     def _keep(self, value: str, field: str, message: str) -> str:
         if self._strict:

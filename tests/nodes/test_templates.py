@@ -1,6 +1,7 @@
 """Resolving a node's config: which strings, with what left when they fail."""
 
 import pytest
+import trio
 
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.expressions import ExpressionFailed
@@ -125,3 +126,49 @@ async def test_statements_render_outside_with_only_the_names_they_need(templates
         await templates.render("{{ x + 1 }}", CONTEXT)
     with pytest.raises(ExpressionFailed, match="longer than"):
         await templates.render("{{ n }}" + "y" * 100_000, CONTEXT)
+
+
+@pytest.mark.parametrize("text", ["{{ big }}", "{{ big | tojson }}", "{{ big | string }}"])
+async def test_large_values_are_rendered_outside(templates, monkeypatch, text):
+    """Nothing could stop it here, and everybody would wait."""
+    asked = []
+    render = WorkerPool.render
+
+    async def watched(self, text, context, **more):
+        asked.append(text)
+        return await render(self, text, context, **more)
+
+    monkeypatch.setattr(WorkerPool, "render", watched)
+    context = {"big": ["x" * 10] * 7000, "small": [1]}
+
+    assert len(await templates.render(text, context)) == 7000 * 14
+    assert await templates.render("{{ small }} {{ big | length }}", context) == "[1] 7000"
+    assert asked == [text]
+
+
+async def test_others_run_between_the_strings_of_a_config(templates):
+    """However many there are."""
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await templates.resolve(node(many=["{{ n }}"] * 100), CONTEXT)
+        nursery.cancel_scope.cancel()
+
+    assert turns >= 50
+
+
+async def test_only_a_thousand_strings_of_a_config_are_rendered(templates):
+    """The rest stays as it is, with one warning."""
+    resolved = await templates.resolve(node(many=["{{ n }}"] * 1010), CONTEXT)
+
+    assert resolved.config["extra_config"]["many"] == ["2"] * 1000 + ["{{ n }}"] * 10
+    (warning,) = resolved.warnings
+    assert warning["field"] == "extra_config.many.1000"
+    assert warning["message"] == "more than 1000 templates in one config"
