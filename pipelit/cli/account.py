@@ -35,7 +35,10 @@ def setup(target: Target, username: str, password_stdin: bool) -> None:
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @server_command
 def login(target: Target, username: str, password_stdin: bool) -> None:
-    """Ask for user, password and, if needed, a code; remember the key."""
+    """Log in with name and password, and remember the key.
+
+    A code is asked for if your account needs one.
+    """
     password = _read_password(from_stdin=password_stdin, confirm=False)
 
     async def first_step(client: Client) -> tuple[str, bool]:

@@ -20,7 +20,10 @@ from pipelit.cli.screen import Screen
 @click.argument("text", required=False)
 @server_command
 def chat(target: Target, slug: str, text: str | None) -> None:
-    """Send a message and watch its run; Ctrl-C cancels it. Without TEXT: a conversation."""
+    """Send a message and watch its run; Ctrl-C cancels it.
+
+    Without TEXT: a conversation. Ctrl-C twice leaves at once.
+    """
     if text is not None:
         _say(target, slug, text)
         return
@@ -35,7 +38,10 @@ def chat(target: Target, slug: str, text: str | None) -> None:
 @click.option("--payload", metavar="JSON", help="JSON object for the manual trigger.")
 @server_command
 def run(target: Target, slug: str, text: str, payload: str | None) -> None:
-    """Fire the manual trigger and watch the run; exit code 0 only if it completed."""
+    """Fire the manual trigger and watch the run.
+
+    The exit code is 0 only if it completed.
+    """
     body: dict[str, Any] = {"text": text}
     if payload is not None:
         body["payload"] = _parse_payload(payload)

@@ -1,5 +1,6 @@
 """The API over HTTP as the commands use it, and the errors that become exit codes."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -7,6 +8,8 @@ from typing import Any, Self
 import click
 import httpx2
 import msgspec
+
+from pipelit.cli.hints import refusal_hint, start_hint
 
 TIMEOUT = httpx2.Timeout(60, connect=5)
 """Seconds. A cancel answers only after everything it stops has ended, hence the long one."""
@@ -28,9 +31,19 @@ class UnreachableError(click.ClickException):
     exit_code = 3
 
     def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"Cannot reach {url} ({reason}).\n{start_hint(os.environ)}")
+
+
+class NotCancelledError(click.ClickException):
+    """The server could not be told to cancel an execution: exit code 3."""
+
+    exit_code = 3
+
+    def __init__(self, error: UnreachableError, execution_id: str) -> None:
         super().__init__(
-            f"Cannot reach {url} ({reason}).\n"
-            "Is the server running? Start it with `pipelit serve`, or name another with --url."
+            f"{error.message}\n"
+            f"The execution was not cancelled: it goes on when the server is back. Then cancel it "
+            f"with\n    pipelit executions cancel {execution_id}"
         )
 
 
@@ -108,8 +121,17 @@ def _decode(response: httpx2.Response) -> Any:
     try:
         return response.json()
     except ValueError:
-        message = f"{response.url.host} does not answer like a Pipelit server; check --url."
-        raise ServerRefusedError(message, status=response.status_code) from None
+        raise _stranger(response) from None
+
+
+def _stranger(response: httpx2.Response) -> ServerRefusedError:
+    """Say that something else than Pipelit answers there."""
+    message = f"{response.url.host}:{response.url.port or ''}".rstrip(":")
+    return ServerRefusedError(
+        f"{message} does not answer like a Pipelit server (HTTP {response.status_code}); "
+        "check --url and PIPELIT_URL.",
+        status=response.status_code,
+    )
 
 
 def _refusal(response: httpx2.Response) -> ServerRefusedError:
@@ -117,15 +139,16 @@ def _refusal(response: httpx2.Response) -> ServerRefusedError:
     try:
         detail = response.json()["detail"]
     except (ValueError, LookupError, TypeError):
+        if response.status_code < 500:
+            return _stranger(response)
         detail = f"HTTP {response.status_code}"
     if isinstance(detail, dict):
         detail = "\n".join(map(str, detail.get("validation_errors", [detail])))
-    hints = {
-        401: "Log in with `pipelit login`, or set PIPELIT_API_KEY.",
-        503: "Try again in a moment.",
-        429: f"Try again in {response.headers.get('Retry-After', 'some')} seconds.",
-    }
-    is_login = "/auth/" in response.url.path
-    hint = hints.get(response.status_code) if not is_login else None
+    hint = refusal_hint(
+        response.status_code,
+        str(detail),
+        response.url.path,
+        response.headers.get("Retry-After"),
+    )
     text = f"{detail}\n{hint}" if hint else str(detail)
     return ServerRefusedError(text, status=response.status_code)

@@ -4,20 +4,18 @@ Contract: websocket.md "Sequence and replay".
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-import click
 import msgspec
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
 from pipelit.cli.client import ServerRefusedError, Target, UnreachableError
+from pipelit.cli.running import leaves
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 Event: TypeAlias = dict[str, Any]
 
 TERMINAL = frozenset({"execution_completed", "execution_failed", "execution_cancelled"})
@@ -26,6 +24,7 @@ SILENCE_SECONDS = 45.0
 
 CONNECT_SECONDS = 10.0
 GIVE_UP_SECONDS = 300.0
+EAGER_SECONDS, EAGER_DELAY, PATIENT_DELAY = 30.0, 2.0, 30.0
 _MAX_FRAME = 8 * 1024 * 1024
 _LOST = (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError)
 
@@ -44,11 +43,17 @@ Item: TypeAlias = Event | Lost | Restored
 
 
 def backoff() -> Iterator[float]:
-    """Yield the delays between attempts: 1, 2, 4 … 30 s. Contract: websocket.md "Connection"."""
-    delay = 1.0
+    """Yield the delays between attempts, in seconds: 1, 2, 2 … and after half a minute 4, 8 … 30.
+
+    A server that is started again is back within seconds, and somebody is watching; later the rule
+    for all clients holds. Contract: websocket.md "Connection".
+    """
+    delay, waited = 1.0, 0.0
     while True:
         yield delay
-        delay = min(30.0, delay * 2)
+        waited += delay
+        longest = PATIENT_DELAY if waited >= EAGER_SECONDS else EAGER_DELAY
+        delay = min(longest, delay * 2)
 
 
 @asynccontextmanager
@@ -92,12 +97,16 @@ class _Follower:
 
     async def run(self) -> None:
         async with self._items:
+            told = 0.0
             while not await self._connect_once():
                 delay = next(self._delays)
+                told = told if self._waited else 0.0
                 self._waited += delay
                 if self._waited > GIVE_UP_SECONDS:
                     raise UnreachableError(self._target.url, "it did not come back")
-                await self._items.send(Lost(delay))
+                if delay != told:  # one line for each pace is enough
+                    await self._items.send(Lost(delay))
+                told = delay
                 await trio.sleep(delay)
 
     async def _connect_once(self) -> bool:
@@ -131,7 +140,7 @@ class _Follower:
 
     def _judge(self, group: BaseExceptionGroup[BaseException]) -> None:
         """Decide whether a lost connection is worth another attempt."""
-        error = next(_leaves(group))
+        error = next(leaves(group))
         if isinstance(error, ConnectionClosed) and error.reason and error.reason.code == 1008:
             message = f"{error.reason.reason}\nLog in again with `pipelit login`."
             raise ServerRefusedError(message, status=401)
@@ -179,22 +188,3 @@ class _Follower:
             self._seen = seq
         await self._items.send(event)
         return event["type"] in TERMINAL
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def run_trio(command: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-    """Run an async command; an error that has an exit code leaves its exception group."""
-    try:
-        return trio.run(command, *args)
-    except BaseExceptionGroup as group:
-        for error in _leaves(group):
-            if isinstance(error, click.ClickException):
-                raise error from None
-        raise

@@ -8,11 +8,11 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from pipelit.cli import INTERRUPTED
 from pipelit.cli.client import Client, Target
 from pipelit.cli.events import Lost, Restored, follow
 from pipelit.cli.options import call, echo_json, json_option, server_command
 from pipelit.cli.render import answer_text, duration
-from pipelit.cli.screen import Screen
 from pipelit.cli.table import show_table
 
 STATUSES = ("pending", "running", "interrupted", "completed", "failed", "cancelled")
@@ -111,7 +111,11 @@ def cancel(target: Target, execution_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one event per line as JSON.")
 @server_command
 def watch(target: Target, execution_id: str, as_json: bool) -> None:
-    """Replay a run from its first event and follow it live, also over a reconnect."""
+    """Replay a run from its first event, then follow it live.
+
+    A lost connection is opened again; nothing is missed.
+    """
+    from pipelit.cli.screen import Screen  # draws with rich, which no other command here needs
 
     async def action(client: Client) -> None:
         # An unknown execution has no events and no end: ask for it first.
@@ -125,7 +129,7 @@ def watch(target: Target, execution_id: str, as_json: bool) -> None:
         call(target, action)
     except KeyboardInterrupt:
         click.echo("Stopped watching; the execution goes on.", err=True)
-        sys.exit(1)
+        sys.exit(INTERRUPTED)
 
 
 async def _print_events(client: Client, execution_id: str) -> None:

@@ -12,8 +12,9 @@ import click
 import msgspec
 
 from pipelit.cli.client import Client, Target
-from pipelit.cli.events import run_trio
+from pipelit.cli.hints import LOG_IN
 from pipelit.cli.remember import find_target
+from pipelit.cli.running import run_trio
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ def call(target: Target, action: Callable[[Client], Awaitable[T]]) -> T:
     """
     if not target.key:
         raise click.UsageError(
-            f"No API key for {target.url}. Log in with `pipelit login`, or set PIPELIT_API_KEY.\n"
+            f"No API key for {target.url}. {LOG_IN}\n"
             "On a new server make the first account with `pipelit setup --username NAME`."
         )
     return call_anonymously(target, action)

@@ -1,6 +1,7 @@
 """The login that `pipelit login` remembers: one file, readable by its owner only."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import msgspec
 from pipelit.cli.client import Target
 
 DEFAULT_URL = "http://localhost:8000"
+_LOCALHOST = re.compile(r"://localhost(?=[:/]|$)")
 
 
 def login_path(environ: Mapping[str, str]) -> Path:
@@ -47,6 +49,11 @@ def find_target(url: str | None, key: str | None, environ: Mapping[str, str]) ->
     if not chosen.startswith(("http://", "https://")):
         raise click.UsageError(f"--url must start with http:// or https://, not '{chosen}'.")
     given = key or environ.get("PIPELIT_API_KEY")
-    if not given and remembered and remembered.url == chosen:
+    if not given and remembered and _is_same(remembered.url, chosen):
         given = remembered.key
     return Target(url=chosen, key=given or "")
+
+
+def _is_same(url: str, other: str) -> bool:
+    """Tell whether two addresses are one server; this machine has two names."""
+    return _LOCALHOST.sub("://127.0.0.1", url) == _LOCALHOST.sub("://127.0.0.1", other)

@@ -1,6 +1,5 @@
 """Shows the lines of a run: a live area on a terminal, plain lines everywhere else."""
 
-import signal
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -11,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pipelit.cli.client import Client, ServerRefusedError
+from pipelit.cli.client import Client, NotCancelledError, ServerRefusedError, UnreachableError
 from pipelit.cli.events import Item, Lost, Restored, follow
 from pipelit.cli.render import Line, View
 
@@ -39,7 +38,7 @@ class Screen:
     async def watch_and_cancel(
         self, client: Client, execution_id: str, signals: AsyncIterator[int]
     ) -> View:
-        """Watch an execution; the first of *signals* cancels it on the server.
+        """Watch an execution; the first of *signals* cancels it on the server, the second leaves.
 
         The view stays until the server says that the execution ended.
         """
@@ -81,13 +80,20 @@ class Screen:
     ) -> None:
         async for _ in signals:
             break
-        # From here on a second Ctrl-C ends this program, whatever the server does.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel, client, execution_id)
+            async for _ in signals:
+                # The second Ctrl-C ends this program, whatever the server does.
+                raise KeyboardInterrupt
+
+    async def _cancel(self, client: Client, execution_id: str) -> None:
         self.say("Cancelling the execution on the server …", "yellow")
         try:
             await client.post(f"/executions/{execution_id}/cancel/")
         except ServerRefusedError as error:
             self.say(error.message, "red")
+        except UnreachableError as error:
+            raise NotCancelledError(error, execution_id) from None
 
 
 def _lines(item: Item, view: View) -> list[Line]:

@@ -8,9 +8,9 @@ from typing import IO, Any
 
 import click
 import structlog
-import trio
 
 from pipelit.cli.options import program_name
+from pipelit.cli.running import run_trio
 from pipelit.logs import configure_logging
 from pipelit.settings import Settings, SettingsError, load_settings, unknown_variables, variable
 
@@ -27,13 +27,26 @@ def _with_setting_flags(command: click.Command) -> click.Command:
     """Give the command one flag per setting; values are checked by `load_settings` alone."""
     for field, info in Settings.model_fields.items():
         flag = "--" + field.replace("_", "-")
-        help_text = f"{info.description} [{variable(field)}]"
+        word = "" if info.default_factory else _word(info.default)
+        default = f", default {word}" if word else ""
+        help_text = f"{info.description} [{variable(field)}{default}]"
         command.params.append(click.Option([flag, field], metavar="VALUE", help=help_text))
     return command
 
 
+def _word(default: object) -> str:
+    """Return a default as a person writes it; nothing for what is empty."""
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple | frozenset):
+        return ",".join(map(str, default))
+    return str(default)
+
+
 def _serve(**flags: str | None) -> None:
-    """Start the server; every setting can be given as a flag or as a variable."""
+    """Start the server; each setting is a flag or a variable."""
     try:
         settings = load_settings(flags, os.environ)
         is_first = _prepare_directory(settings)
@@ -52,7 +65,7 @@ def _serve(**flags: str | None) -> None:
     # should pay for.
     from pipelit.tree import serve as run_tree
 
-    sys.exit(trio.run(run_tree, settings, partial(_greet, settings, is_first)))
+    sys.exit(run_trio(run_tree, settings, partial(_greet, settings, is_first)))
 
 
 serve = _with_setting_flags(click.command("serve")(_serve))

@@ -4,10 +4,6 @@ import sys
 from collections.abc import Sequence
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pipelit.cli.render import clean
 
@@ -18,6 +14,12 @@ def show_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     if not sys.stdout.isatty():
         _show_plain(headers, cells)
         return
+    # Imported here because nothing but a terminal needs it.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, header in enumerate(headers):
         table.add_column(header, no_wrap=number == 0, overflow="fold")

@@ -8,10 +8,8 @@ from urllib.parse import quote
 import click
 
 from pipelit.cli.client import Client, ServerRefusedError, Target
-from pipelit.cli.create import create_workflow
 from pipelit.cli.options import call, echo_json, json_option, server_command
 from pipelit.cli.table import show_table
-from pipelit.engine.dsl import Compiled
 
 
 @click.group()
@@ -80,9 +78,12 @@ def show(target: Target, slug: str, as_json: bool) -> None:
 @server_command
 def create(target: Target, file: str) -> None:
     """Make a workflow from a YAML file ('-': standard input)."""
+    # Imported here because the compiler takes longer to load than other commands to run.
+    from pipelit.cli.create import create_workflow
+
     text = _read(file)
 
-    async def action(client: Client) -> Compiled:
+    async def action(client: Client) -> Any:
         return await create_workflow(client, text)
 
     compiled = call(target, action)
@@ -96,7 +97,7 @@ def create(target: Target, file: str) -> None:
 @click.argument("slug_or_file")
 @server_command
 def validate(target: Target, slug_or_file: str) -> None:
-    """Check a workflow on the server, or a YAML file without storing it."""
+    """Check a stored workflow, or a YAML file."""
     text = _read(slug_or_file) if Path(slug_or_file).is_file() or slug_or_file == "-" else None
 
     async def action(client: Client) -> Any:

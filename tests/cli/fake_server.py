@@ -68,6 +68,8 @@ class FakeServer:
         self.subscriptions_per_socket = 1
         self.scripts: list[list[dict[str, Any]]] = []
         self.cancelled = trio.Event()
+        self.hold_cancel = False
+        self.played = trio.Event()
         self.url = ""
 
     @property
@@ -86,6 +88,8 @@ class FakeServer:
         body = await request.get_json(silent=True)
         self.asked.append((request.method, f"/{path}", body))
         if path.endswith("/cancel/"):
+            if self.hold_cancel:
+                await trio.sleep_forever()
             self.cancelled.set()
         status, answer = self.answers.get(
             (request.method, f"/{path}"), (404, {"detail": "Not Found"})
@@ -104,6 +108,7 @@ class FakeServer:
             frame = json.loads(await websocket.receive())
             self.subscriptions.append(frame["since"])
             await self._play(self.scripts.pop(0), frame)
+        self.played.set()
         await websocket.close(1001, "Server shutting down")
 
     async def _play(self, script: list[dict[str, Any]], frame: dict[str, Any]) -> None:

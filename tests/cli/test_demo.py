@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pipelit.cli.demo.server import find_port
+from pipelit.cli.demo.server import find_port, running_server
 from pipelit.cli.remember import load_login
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,6 +26,14 @@ def environment(directory: Path) -> dict[str, str]:
 
 def left_in(directory: Path) -> list[Path]:
     return list(directory.iterdir())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def server_pid(data: Path) -> int:
@@ -114,14 +122,57 @@ async def test_an_interrupted_demo_stops_its_server(tmp_path: Path) -> None:
         demo.process.send_signal(signal.SIGINT)
         code = await demo.wait_ended()
 
-    assert code == 1
+    assert code == 130
+    assert "Traceback" not in demo.said
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert left_in(tmp_path) == []
 
 
+async def test_a_demo_stopped_while_its_server_starts_again_leaves_nothing(tmp_path: Path) -> None:
+    """In the third act too: no process, no directory, no traceback."""
+    async with started(tmp_path, "demo") as demo:
+        await demo.wait_said("$ pipelit serve")
+        demo.process.send_signal(signal.SIGHUP)
+        demo.process.send_signal(signal.SIGHUP)  # a shell sends its own beside the kernel's
+        code = await demo.wait_ended()
+
+    assert code == 130
+    assert "Traceback" not in demo.said
+    assert left_in(tmp_path) == []
+
+
+async def test_a_killed_demo_takes_its_server_along(tmp_path: Path) -> None:
+    """The kernel tells the server that its lifeline is cut."""
+    data = tmp_path / "demo"
+    serve = ("demo", "--serve", "--port", str(find_port(0)), "--data-dir", str(data))
+    async with started(data, *serve) as server:
+        await server.wait_said("Ctrl-C stops the server.")
+        pid = server_pid(data)
+        server.process.kill()
+        await server.wait_ended()
+        with trio.fail_after(30):
+            while is_alive(pid):  # noqa: ASYNC110
+                await trio.sleep(0.05)  # a process of another parent: nothing to wait on
+
+    assert running_server(data) is None
+
+
+async def test_the_demo_leaves_foreign_directories_alone(tmp_path: Path) -> None:
+    """It refuses what it did not make, and writes nothing there."""
+    (tmp_path / "thesis.txt").touch()
+    done = await pipelit(tmp_path, "demo", "--data-dir", str(tmp_path))
+
+    assert done.returncode == 1
+    assert b"choose a new one" in done.stderr
+    assert [path.name for path in left_in(tmp_path)] == ["thesis.txt"]
+
+
 async def test_the_first_minute_of_the_readme(tmp_path: Path) -> None:
     """Run, cancel, kill -9, start again: the watcher sees the run to its end."""
+    readme = (ROOT / "README.md").read_text()
+    for message in ("What is 12*17?", "Please hang.", "Very slowly, please: what is 3*4?"):
+        assert f'chat demo "{message}"' in readme
     data = tmp_path / "demo"
     serve = ("demo", "--serve", "--port", str(find_port(0)), "--data-dir", str(data))
     async with started(data, *serve) as server:
@@ -132,7 +183,7 @@ async def test_the_first_minute_of_the_readme(tmp_path: Path) -> None:
             await hanging.wait_said("running")
             hanging.process.send_signal(signal.SIGINT)
             hanging_code = await hanging.wait_ended()
-        async with started(data, "chat", "demo", "Slowly, please: what is 3*4?") as slow:
+        async with started(data, "chat", "demo", "Very slowly, please: what is 3*4?") as slow:
             await slow.wait_said("calculator")
             os.kill(server_pid(data), signal.SIGKILL)
             assert await server.wait_ended() == 1
@@ -145,7 +196,7 @@ async def test_the_first_minute_of_the_readme(tmp_path: Path) -> None:
                 stopped_code = await again.wait_ended()
 
     assert twice.returncode == 1
-    assert b"is in use" in twice.stderr
+    assert b"already runs" in twice.stderr
     assert ran.returncode == 0, ran.stderr
     assert b"12*17 is 204" in ran.stdout
     assert hanging_code == 1
@@ -156,6 +207,7 @@ async def test_the_first_minute_of_the_readme(tmp_path: Path) -> None:
     assert states == ["completed", "cancelled", "completed"]
     assert stopped_code == 0, again.said
     assert load_login(data / "login.json") is not None
+    assert not (data / "server.pid").exists()
 
 
 async def test_the_tutorials_workflow_is_made_and_runs_both_ways(tmp_path: Path) -> None:

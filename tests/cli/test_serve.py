@@ -16,6 +16,16 @@ def test_every_setting_is_a_flag() -> None:
     assert flags == {f"--{field.replace('_', '-')}" for field in Settings.model_fields}
 
 
+def test_the_help_shows_the_defaults() -> None:
+    """As a person writes them; an empty one is not shown, a secret has none."""
+    told = {param.name: getattr(param, "help", "") for param in serve.params}
+
+    assert told["port"].endswith("[PIPELIT_PORT, default 8000]")
+    assert told["cors_allow_all_origins"].endswith("default false]")
+    assert told["metrics_token"].endswith("[PIPELIT_METRICS_TOKEN]")
+    assert not any("Undefined" in text or "default ]" in text for text in told.values())
+
+
 def test_the_first_start_makes_the_data_directory_for_its_owner_only(tmp_path: Path) -> None:
     """Mode 0700; the start after it is not the first."""
     settings = Settings(data_dir=tmp_path / "a" / "b")

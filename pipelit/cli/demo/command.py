@@ -3,17 +3,23 @@
 import signal
 import sys
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import click
 import trio
 
+from pipelit.cli import INTERRUPTED
 from pipelit.cli.demo.graph import SLUG
-from pipelit.cli.demo.server import find_port
+from pipelit.cli.demo.server import find_port, running_server
 from pipelit.cli.demo.stage import Stage, open_stage
 from pipelit.cli.demo.story import play
-from pipelit.cli.events import run_trio
+from pipelit.cli.hints import DEMO_MARKER
 from pipelit.cli.options import program_name
+from pipelit.cli.running import run_trio
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill`, and a terminal that was closed."""
 
 
 @click.command()
@@ -25,16 +31,48 @@ from pipelit.cli.options import program_name
     help="Keep the data here; else it is thrown away at the end.",
 )
 def demo(keep: bool, port: int | None, data_dir: Path | None) -> None:
-    """Watch a run, a cancel and a crash: real server, scripted model, no account, no network."""
-    chosen = find_port(port if port is not None else 8000 if keep else 0)
+    """Watch a run, a cancel and a crash on a real server.
+
+    The model is a script: no account, no network.
+    """
+    wanted = port if port is not None else 8000 if keep else 0
     if data_dir is not None:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A directory of the demo inside a repository is no part of it.
-        (data_dir / ".gitignore").write_text("*\n")
+        _refuse_second(data_dir)
+        chosen = find_port(wanted)
+        _claim(data_dir)
         sys.exit(_stage(data_dir, chosen, keep=keep))
-    with tempfile.TemporaryDirectory(prefix="pipelit-demo-") as name:
+    chosen = find_port(wanted)
+    with tempfile.TemporaryDirectory(prefix="pipelit-demo-", ignore_cleanup_errors=True) as name:
         code = _stage(Path(name), chosen, keep=keep)
     sys.exit(code)
+
+
+def _refuse_second(directory: Path) -> None:
+    pid = running_server(directory)
+    if pid is not None:
+        raise click.ClickException(
+            f"The demo's server of {directory} already runs (pid {pid}): "
+            f"use it from another terminal, or stop it with `kill {pid}`."
+        )
+
+
+def _claim(directory: Path) -> None:
+    """Make or take a directory of the demo.
+
+    Raises:
+        click.ClickException: it holds something else.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    marker = directory / DEMO_MARKER
+    if not marker.exists() and any(directory.iterdir()):
+        raise click.ClickException(
+            f"{directory} is not empty and no directory of the demo; choose a new one."
+        )
+    marker.touch()
+    ignore = directory / ".gitignore"
+    if not ignore.exists():
+        # A directory of the demo inside a repository is no part of it.
+        ignore.write_text("*\n")
 
 
 def _stage(directory: Path, port: int, *, keep: bool) -> int:
@@ -42,29 +80,34 @@ def _stage(directory: Path, port: int, *, keep: bool) -> int:
     click.echo("Starting the server with a scripted model: no account, no network …", err=True)
     absolute = directory.absolute()
 
-    async def main() -> int:
+    async def perform() -> int:
         async with open_stage(absolute, port) as stage:
             if keep:
                 return await _keep(stage, directory)
             await play(stage)
+            click.echo(_next_step())
             return 0
 
-    try:
-        return run_trio(main)
-    except KeyboardInterrupt:
-        return 1
+    async def main() -> int:
+        # No signal leaves a server or a directory behind: in here it cancels, and every step
+        # cleans up after itself. More signals meanwhile change nothing.
+        code = 0 if keep else INTERRUPTED
+        scope = trio.CancelScope()
+        with trio.open_signal_receiver(*STOPPING) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_at_signal, signals, scope)
+                with scope:
+                    code = await perform()
+                nursery.cancel_scope.cancel("the demo is over")
+        return code
+
+    return run_trio(main)
 
 
 async def _keep(stage: Stage, directory: Path) -> int:
-    """Wait for the server's end or for Ctrl-C; return the exit code."""
+    """Wait for the server's end and return the exit code."""
     click.echo(_invitation(stage, directory))
-    code: int | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_at_signal, nursery.cancel_scope)
-        code = await stage.server.wait()
-        nursery.cancel_scope.cancel("the server ended")
-    if code is None:
-        return 0
+    code = await stage.server.wait()
     click.echo(
         f"The server ended (code {code}). Start it again with the same command: "
         "what it was doing goes on.",
@@ -73,12 +116,11 @@ async def _keep(stage: Stage, directory: Path) -> int:
     return 1
 
 
-async def _stop_at_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
+async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        if number != signal.SIGHUP and not scope.cancel_called:
             click.echo("Stopping the server …", err=True)
-            scope.cancel("stopped by a signal")
-            return
+        scope.cancel("stopped by a signal")
 
 
 def _invitation(stage: Stage, directory: Path) -> str:
@@ -93,3 +135,9 @@ In another terminal:
 
 Ctrl-C stops the server.
 """
+
+
+def _next_step() -> str:
+    return f"""That was a server of its own, and it is gone. To play yourself:
+
+    {program_name()} demo --serve --data-dir .demo"""

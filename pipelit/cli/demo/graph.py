@@ -26,6 +26,9 @@ EDGES: Sequence[Mapping[str, Any]] = (
 SLOW_PAUSE = 0.6
 """Seconds between two words when the model was asked to be slow: time to kill the server."""
 
+VERY_SLOW_PAUSE = 2.0
+"""The same when it was asked to be very slow: time to do it by hand."""
+
 
 def build_nodes(credential_id: int) -> list[dict[str, Any]]:
     """Return the nodes, their model reached with this credential."""
@@ -45,8 +48,9 @@ def build_nodes(credential_id: int) -> list[dict[str, Any]]:
 def demo_model(ask: Ask) -> Move:
     """Play the scripted model; word by word when the question says `slowly`."""
     move = demo_script(ask)
-    if isinstance(move, Say) and re.search(r"\bslowly\b", ask.last_text("user"), re.IGNORECASE):
-        return Say(move.pieces, SLOW_PAUSE)
+    found = re.search(r"\b(very )?slowly\b", ask.last_text("user"), re.IGNORECASE)
+    if isinstance(move, Say) and found:
+        return Say(move.pieces, VERY_SLOW_PAUSE if found[1] else SLOW_PAUSE)
     return move
 
 
