@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -30,20 +31,26 @@ def trim(messages: Sequence[ChatMessage], room: int) -> tuple[ChatMessage, ...]:
     """Keep the longest suffix of a conversation that fits *room* tokens.
 
     The kept part starts with a user message, so it never holds a tool result without the message
-    that asked for it. If even the last user message does not fit, it is kept alone, its text cut
-    in the middle. The system prompt is not part of the conversation: its caller keeps it.
+    that asked for it. If what follows the last user message is too much, the oldest rounds of it
+    (an answer with the results of its calls) go; the last stays, or the model would do it again.
+    If even the last user message does not fit, it is kept alone, its text cut in the middle. The
+    system prompt is not part of the conversation: its caller keeps it.
     """
     starts = [index for index, message in enumerate(messages) if message.role == "user"]
     if not starts:
         return tuple(messages)
     sizes = [count_tokens(message) for message in messages]
+    left = [*accumulate(reversed(sizes), initial=0)][::-1]  # tokens from each message to the end
     for start in starts:
-        if sum(sizes[start:]) <= room:
+        if left[start] <= room:
             return tuple(messages[start:])
     last = starts[-1]
-    if sizes[last] <= room:
-        return tuple(messages[last:])
-    return (_cut(messages[last], room),)
+    if sizes[last] > room:
+        return (_cut(messages[last], room),)
+    rounds = [i for i in range(last + 1, len(messages)) if messages[i].role == "assistant"]
+    fitting = (i for i in rounds if sizes[last] + left[i] <= room)
+    kept = next(fitting, rounds[-1] if rounds else last + 1)
+    return (messages[last], *messages[kept:])
 
 
 def _cut(message: ChatMessage, room: int) -> ChatMessage:

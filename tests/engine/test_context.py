@@ -53,6 +53,25 @@ def test_a_last_user_message_that_is_too_long_is_cut_in_the_middle() -> None:
     assert count_tokens(kept) == 54
 
 
+def test_of_a_long_run_the_oldest_rounds_go() -> None:
+    """Whole: an answer with all its results. What was asked and the last round stay."""
+    asked = message("user", "go on")
+    rounds = [
+        (
+            message("assistant", f"step {n}", tool_calls=(CALL,)),
+            message("tool", "x" * 400, tool_call_id="c1"),
+            message("tool", "y" * 400, tool_call_id="c2"),
+        )
+        for n in range(4)
+    ]
+    run = (message("user", "old"), asked, *(each for part in rounds for each in part))
+    room = sum(map(count_tokens, (asked, *rounds[2], *rounds[3])))
+
+    assert trim(run, room) == (asked, *rounds[2], *rounds[3])
+    assert trim(run, room - 1) == (asked, *rounds[3])
+    assert trim(run, count_tokens(asked)) == (asked, *rounds[3])
+
+
 ROLES = st.sampled_from(["user", "assistant"])
 TEXTS = st.text("ab", max_size=200)
 
@@ -77,8 +96,11 @@ def test_what_is_kept_is_the_longest_suffix_that_fits(
     elif count_tokens(messages[users[-1]]) > room:
         assert len(kept) == 1
         assert count_tokens(kept[0]) <= room
-    else:  # what answers the last user message cannot be dropped without breaking the exchange
-        assert kept == tuple(messages[users[-1] :])
+    else:  # the oldest answers to it go
+        answers = messages[users[-1] + 1 :]
+        assert kept[0] == messages[users[-1]]
+        assert kept[1:] == tuple(answers[len(answers) - len(kept) + 1 :])
+        assert len(kept) == 2 or sum(map(count_tokens, kept)) <= room
 
 
 class TestSanitising:
