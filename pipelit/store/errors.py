@@ -2,6 +2,8 @@
 
 from pipelit.errors import PipelitError, Unavailable
 
+_NOT_AVAILABLE = "Storage is not available."
+
 
 class StoreError(PipelitError):
     """Root of the store's own failures. Errors of a unit's SQL or code reach its caller as is."""
@@ -18,7 +20,7 @@ class StorageUnavailable(StoreError, Unavailable):
     """
 
     def __init__(self) -> None:
-        super().__init__("Storage is not available.", retry_after=1)
+        super().__init__(_NOT_AVAILABLE)
 
 
 class StoreBusy(StorageUnavailable):
@@ -32,19 +34,27 @@ class StoreClosed(StoreError, Unavailable):
         super().__init__("Server is shutting down.", retry_after=1)
 
 
-class CommitUncertain(StoreError):
+class CommitUncertain(StoreError, Unavailable):
     """The connection broke while committing and the database cannot say what became of it.
 
     The unit is committed completely or not at all. Whoever gets this has to look before it acts:
     repeating is safe only for a unit that can tell that it ran already. SQLite never raises it.
+    A request is told what it is told of any trouble with storage; `reason` is for the log.
     """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(_NOT_AVAILABLE)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class StoreCorrupted(StoreError):
     """The database file is damaged. No restart helps; an operator has to restore a backup."""
 
 
-class ReadTimeout(StoreError):
+class ReadTimeout(StorageUnavailable):
     """A query took longer than its deadline and was abandoned."""
 
 

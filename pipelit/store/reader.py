@@ -52,7 +52,7 @@ class Reader:
                     )
             finally:
                 call.abandoned = True
-        raise ReadTimeout("a query took too long and was abandoned")
+        raise ReadTimeout
 
 
 class _Call(Generic[T]):

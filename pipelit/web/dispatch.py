@@ -16,7 +16,7 @@ from pipelit.errors import Unavailable
 from pipelit.web.auth import Authenticator, admit
 from pipelit.web.call import Call, Services
 from pipelit.web.decode import RawParts, decode
-from pipelit.web.encode import encode
+from pipelit.web.encode import encode, is_small
 from pipelit.web.errors import HttpRefusal, find_refusal, internal_error, to_response
 from pipelit.web.matching import Match, RouteTable
 from pipelit.web.request import BodyInbox, Head
@@ -76,7 +76,7 @@ class Dispatcher:
                 result = await self._respond(match, head, inbox, request_id)
             except Exception as error:  # noqa: BLE001  # answered, and logged unless a refusal
                 result = self._explain(error)
-            answer = self._finish(result, head, request_id)
+            answer = await self._finish(result, head, request_id)
         route = match and match.routes.get("GET" if head.method == "HEAD" else head.method)
         template = route.path if route else "-"
         self._observe(template, head.method, answer.status, trio.current_time() - started)
@@ -123,7 +123,7 @@ class Dispatcher:
         _log.error("request failed", exc_info=error)
         return internal_error()
 
-    def _finish(
+    async def _finish(
         self, result: Response | RawResponse | StreamResponse, head: Head, request_id: str
     ) -> Answer:
         """Encode *result* and add the headers that every response carries."""
@@ -142,13 +142,22 @@ class Dispatcher:
             headers["Content-Type"] = result.content_type
         elif result.status != 204:
             try:
-                content = encode(result.body)
+                content = await self._encode(result.body)
+            except RecursionError:
+                # Without its traceback: showing the value would recurse as deeply.
+                _log.error("answer nested too deeply")
+                return await self._finish(internal_error(), head, request_id)
             except (TypeError, ValueError, OverflowError) as error:
-                return self._finish(self._explain(error), head, request_id)
+                return await self._finish(self._explain(error), head, request_id)
             headers["Content-Type"] = "application/json"
         if result.status != 204:
             headers["Content-Length"] = str(len(content))
         return Answer(status=result.status, headers=headers, content=content)
+
+    async def _encode(self, body: object) -> bytes:
+        if is_small(body):
+            return encode(body)
+        return await trio.to_thread.run_sync(encode, body, limiter=self._threads)
 
 
 async def _read_body(route: Route, head: Head, inbox: BodyInbox) -> bytes:

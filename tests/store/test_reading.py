@@ -60,7 +60,7 @@ async def test_a_query_past_its_deadline_is_abandoned(sqlite_url: URL) -> None:
 
 async def test_a_patient_read_is_tried_until_the_database_answers(sqlite_url: URL) -> None:
     """Trouble of the database costs it time, nothing else."""
-    troubles = [ReadTimeout("late"), StorageUnavailable()]
+    troubles = [ReadTimeout(), StorageUnavailable()]
 
     def query(conn: Connection) -> int | None:
         if troubles:

@@ -17,8 +17,10 @@ from pipelit.errors import (
     Unauthenticated,
     Unavailable,
 )
+from pipelit.store import CommitUncertain, ReadTimeout
 from pipelit.web.app import WebOptions
 from pipelit.web.call import Call, Services
+from pipelit.web.encode import encode
 from pipelit.web.models import Name, RequestModel
 from pipelit.web.request import BodyInbox, Head
 from pipelit.web.responses import Page, RawResponse, Response
@@ -341,6 +343,8 @@ REFUSALS = [
     (TooMany("no", retry_after=0), 429, {"retry-after": "1"}),
     (BadGateway("no"), 502, {}),
     (Unavailable("no", retry_after=7), 503, {"retry-after": "7"}),
+    (ReadTimeout(), 503, {"retry-after": "1"}),
+    (CommitUncertain("the connection broke"), 503, {"retry-after": "1"}),
     (ExceptionGroup("nursery", [NotFound("no")]), 404, {}),
 ]
 
@@ -369,9 +373,19 @@ async def test_a_bug_is_500_without_internals(capsys):
     async def unencodable(_):
         return {"x": object()}
 
-    routes = [route("GET", "/x/", explode), route("GET", "/y/", unencodable)]
+    async def bottomless(_):
+        value = []
+        for _ in range(100_000):
+            value = [value]
+        return value
+
+    routes = [
+        route("GET", "/x/", explode),
+        route("GET", "/y/", unencodable),
+        route("GET", "/z/", bottomless),
+    ]
     async with serving(routes) as server:
-        for path in ("/api/v1/x/", "/api/v1/y/"):
+        for path in ("/api/v1/x/", "/api/v1/y/", "/api/v1/z/"):
             answer = await server.client.get(path, headers={"X-Request-ID": "trace-me"})
             assert answer.status_code == 500
             assert answer.json() == {"detail": "Internal server error."}
@@ -547,3 +561,25 @@ def test_two_routes_for_one_path_and_method_stop_the_start():
     """Whatever their parameters are called."""
     with pytest.raises(ValueError, match="declared twice"):
         make_app([route("GET", "/{a}/"), route("GET", "/{b}")], stopping=trio.Event())
+
+
+@pytest.mark.parametrize(("count", "is_beside"), [(10, False), (50_000, True)])
+async def test_a_big_answer_is_encoded_beside_the_loop(monkeypatch, count, is_beside):
+    """A small one is not worth a thread."""
+    seen = []
+
+    def watched(value):
+        try:
+            trio.lowlevel.current_task()
+            seen.append(False)
+        except RuntimeError:
+            seen.append(True)
+        return encode(value)
+
+    async def numbers(_):
+        return list(range(count))
+
+    monkeypatch.setattr("pipelit.web.dispatch.encode", watched)
+    async with serving([route("GET", "/x/", numbers)]) as server:
+        assert (await server.client.get("/api/v1/x/")).json() == list(range(count))
+    assert seen == [is_beside]
