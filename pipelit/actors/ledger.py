@@ -44,6 +44,7 @@ class Ledger:
         self._announce = announce
         self._published = last_seq
         self._early: dict[int, Sequence[StoredEvent]] = {}
+        self._writing = 0  # steps on their way
 
     async def write(self, step: Step) -> bool:
         """Commit a step, then publish its events. Waits as long as the storage is full.
@@ -55,12 +56,19 @@ class Ledger:
 
         Raises:
             Fenced: the execution has another owner, or has ended.
+            CommitUncertain: nobody knows whether it is committed; readers with `since` see it.
         """
-        written = await self._store.write(
-            lambda conn: write_step(conn, step), key=self._execution_id, patient=True
-        )
-        self._publish(written.events)
-        return written.interrupted
+        self._writing += 1
+        try:
+            written = await self._store.write(
+                lambda conn: write_step(conn, step), key=self._execution_id, patient=True
+            )
+            if written.events:
+                self._early[written.events[0].seq] = written.events
+            return written.interrupted
+        finally:
+            self._writing -= 1
+            self._publish()
 
     def delta(self, node_id: str, text: str, index: int) -> None:
         """Publish a piece of an answer: live only, never stored."""
@@ -72,20 +80,29 @@ class Ledger:
         }
         self._announce(Announcement(self._execution_id, self._audience, "chat_delta", data))
 
-    def _publish(self, events: Sequence[StoredEvent]) -> None:
-        if not events:
-            return
-        self._early[events[0].seq] = events
-        while ready := self._early.pop(self._published + 1, None):
+    def _publish(self) -> None:
+        """Announce what is next. A hole that no step on its way can fill is left out.
+
+        Such are the numbers of an uncertain commit: whoever misses them reads them from the store.
+        """
+        while self._early:
+            if self._published + 1 not in self._early:
+                if self._writing:
+                    return
+                self._published = min(self._early) - 1
+            ready = self._early.pop(self._published + 1)
             self._published = ready[-1].seq
             for event in ready:
-                self._announce(
-                    Announcement(
-                        self._execution_id,
-                        self._audience,
-                        event.type,
-                        event.data,
-                        seq=event.seq,
-                        timestamp=event.timestamp,
-                    )
-                )
+                self._tell(event)
+
+    def _tell(self, event: StoredEvent) -> None:
+        self._announce(
+            Announcement(
+                self._execution_id,
+                self._audience,
+                event.type,
+                event.data,
+                seq=event.seq,
+                timestamp=event.timestamp,
+            )
+        )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelit.actors.hub import Announcement, Audience
 from pipelit.actors.ledger import Ledger
-from pipelit.store import Store
+from pipelit.store import CommitUncertain, Store
 from pipelit.store.queries.executions import StoredEvent
 from pipelit.store.queries.journal import Fenced, Owner, Step, Written
 
@@ -33,6 +33,7 @@ class Commits:
         self.done = [trio.Event() for _ in batches]
         self.taken = 0
         self.refused = False
+        self.uncertain = set[int]()
 
     async def write(self, unit: Any, key: str, *, patient: bool) -> Written:
         assert patient
@@ -41,6 +42,8 @@ class Commits:
         await self.done[number].wait()
         if self.refused:
             raise Fenced(key)
+        if number in self.uncertain:
+            raise CommitUncertain("the connection broke")
         return Written(tuple(self.batches[number]))
 
 
@@ -93,6 +96,30 @@ async def test_a_step_that_was_refused_publishes_nothing() -> None:
         await ledger(commits, heard).write(STEP)
 
     assert heard == []
+
+
+async def test_a_commit_nobody_knows_about_holds_back_nothing() -> None:
+    """Its numbers may be taken; what comes after them is published all the same, in order."""
+    heard: list[Announcement] = []
+    commits = Commits([events(1, 1), events(2, 2), events(4, 1), events(5, 1)])
+    commits.uncertain = {1}
+    book = ledger(commits, heard)
+
+    async def uncertain() -> None:
+        with pytest.raises(CommitUncertain):
+            await book.write(STEP)
+
+    async with trio.open_nursery() as nursery:
+        for write in (lambda: book.write(STEP), uncertain, lambda: book.write(STEP)):
+            nursery.start_soon(write)
+            await trio.testing.wait_all_tasks_blocked()
+        for number in (2, 1, 0):
+            commits.done[number].set()
+            await trio.testing.wait_all_tasks_blocked()
+    commits.done[3].set()
+    await book.write(STEP)
+
+    assert [said.seq for said in heard] == [1, 4, 5]
 
 
 def test_a_piece_of_an_answer_needs_no_commit() -> None:
