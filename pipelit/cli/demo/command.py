@@ -3,7 +3,8 @@
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -38,13 +39,10 @@ def demo(keep: bool, port: int | None, data_dir: Path | None) -> None:
     wanted = port if port is not None else 8000 if keep else 0
     if data_dir is not None:
         _refuse_second(data_dir)
-        chosen = find_port(wanted)
-        _claim(data_dir)
-        sys.exit(_stage(data_dir, chosen, keep=keep))
     chosen = find_port(wanted)
-    with tempfile.TemporaryDirectory(prefix="pipelit-demo-", ignore_cleanup_errors=True) as name:
-        code = _stage(Path(name), chosen, keep=keep)
-    sys.exit(code)
+    if data_dir is not None:
+        _claim(data_dir)
+    sys.exit(_stage(data_dir, chosen, keep=keep))
 
 
 def _refuse_second(directory: Path) -> None:
@@ -75,13 +73,13 @@ def _claim(directory: Path) -> None:
         ignore.write_text("*\n")
 
 
-def _stage(directory: Path, port: int, *, keep: bool) -> int:
+def _stage(data_dir: Path | None, port: int, *, keep: bool) -> int:
     """Set the stage and play on it; return the exit code."""
     click.echo("Starting the server with a scripted model: no account, no network …", err=True)
-    absolute = directory.absolute()
+    here = Path.cwd()
 
-    async def perform() -> int:
-        async with open_stage(absolute, port) as stage:
+    async def perform(directory: Path) -> int:
+        async with open_stage(here / directory, port) as stage:
             if keep:
                 return await _keep(stage, directory)
             await play(stage)
@@ -93,15 +91,25 @@ def _stage(directory: Path, port: int, *, keep: bool) -> int:
         # cleans up after itself. More signals meanwhile change nothing.
         code = 0 if keep else INTERRUPTED
         scope = trio.CancelScope()
-        with trio.open_signal_receiver(*STOPPING) as signals:
+        with trio.open_signal_receiver(*STOPPING) as signals, _directory(data_dir) as directory:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_at_signal, signals, scope)
                 with scope:
-                    code = await perform()
+                    code = await perform(directory)
                 nursery.cancel_scope.cancel("the demo is over")
         return code
 
     return run_trio(main)
+
+
+@contextmanager
+def _directory(data_dir: Path | None) -> Iterator[Path]:
+    """Give the directory to use: the chosen one, else one that is removed with the block."""
+    if data_dir is not None:
+        yield data_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="pipelit-demo-") as name:
+        yield Path(name)
 
 
 async def _keep(stage: Stage, directory: Path) -> int:
