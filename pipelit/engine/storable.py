@@ -121,11 +121,12 @@ def _cleaned(item: Any, depth: int) -> Any:
         case dict() if depth:
             return {_cleaned(key, 0): _cleaned(part, depth - 1) for key, part in item.items()}
         case list() | tuple() if depth:
-            return type(item)(_cleaned(part, depth - 1) for part in item)
+            parts = [_cleaned(part, depth - 1) for part in item]
+            return parts if isinstance(item, list) else tuple(parts)
         case msgspec.Struct() if depth:
             names = item.__struct_fields__
-            parts = {name: _cleaned(getattr(item, name), depth - 1) for name in names}
-            return msgspec.structs.replace(item, **parts)
+            fields = {name: _cleaned(getattr(item, name), depth - 1) for name in names}
+            return msgspec.structs.replace(item, **fields)
         case int() if not isinstance(item, bool):
             return max(-_MAX_INT, min(item, _MAX_INT))
     return item if _parts(item) is None and _flaw_of_leaf(item) is None else None

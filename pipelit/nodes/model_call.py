@@ -15,6 +15,9 @@ from pipelit.engine.wire import USAGE_MISSING
 from pipelit.llm.types import ModelResponse, ToolSpec
 from pipelit.nodes.agent_model import Model
 
+MAX_COST_MICROS = 2**53
+"""No call costs more: tokens that a provider only claims would overflow the sums."""
+
 OnSpent: TypeAlias = Callable[[Usage, tuple[Warning_, ...]], None]
 """(what the call used, what was odd about it); called once for each call, however it ends."""
 
@@ -76,7 +79,7 @@ def _spent(model: Model, usage: MessageUsage | None) -> tuple[Usage, tuple[Warni
     if model.price is None:
         message = f"No price known for model '{model.name}'."
         return spent, ({"code": "price_unknown", "message": message},)
-    cost = model.price(usage.input_tokens, usage.output_tokens)
+    cost = min(model.price(usage.input_tokens, usage.output_tokens), MAX_COST_MICROS)
     return msgspec.structs.replace(spent, cost_micros=cost), ()
 
 

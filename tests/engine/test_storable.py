@@ -1,12 +1,17 @@
 """What can be stored, and what becomes of what cannot."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
 from pipelit.engine.storable import clean_text, cleaned, flaw, storable
+
+
+class Pair(NamedTuple):
+    name: str
+    value: int
 
 
 def nested(depth: int) -> Any:
@@ -31,6 +36,7 @@ def test_json_data_can_be_stored(value: Any) -> None:
         ({"\x00": 1}, "text with NUL or lone surrogates"),
         (["\ud800"], "text with NUL or lone surrogates"),
         ([2**64], "an integer over 64 bits"),
+        (Pair("\x00", 1), "text with NUL or lone surrogates"),
         ([object()], "a object, which is no JSON data"),
         (nested(101), "nested deeper than 100 levels"),
         (nested(100_000), "nested deeper than 100 levels"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelit.engine.messages import ToolCall
+from pipelit.engine.messages import MessageUsage, ToolCall
 from pipelit.engine.outcome import Usage
 from pipelit.llm.types import ProviderError
 from pipelit.nodes.base import NodeError, config_error
@@ -239,6 +239,15 @@ class TestCosts:
 
         assert outcome.report.usage == Usage(llm_calls=1)
         assert [w["code"] for w in outcome.report.warnings] == ["usage_missing"]
+
+    async def test_costs_stay_within_bounds(self) -> None:
+        """However many tokens a provider claims."""
+        claimed = MessageUsage(2**53, 0, 2**53)
+
+        outcome = await run_agent(Script(says("x", claimed)))
+
+        assert outcome.report.usage is not None
+        assert outcome.report.usage.cost_micros == 2**53
 
     async def test_a_model_without_a_price_is_told_of(self) -> None:
         """Its tokens count all the same."""
