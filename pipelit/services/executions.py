@@ -17,6 +17,7 @@ from pipelit.services.canvas import WORKFLOW_NOT_FOUND
 from pipelit.services.principal import Principal
 from pipelit.services.starts import (
     Fired,
+    NoWorkTaken,
     RepeatableRequest,
     Started,
     Starter,
@@ -337,8 +338,10 @@ class ExecutionsService:
     async def _cancel(self, execution_id: str) -> None:
         try:
             await self._manager.ask(CancelExecution(execution_id), timeout=CANCEL_TIMEOUT)
-        except (MailboxFull, ActorDied, AskTimeout) as error:
+        except ActorDied as error:
             raise Unavailable("Server is shutting down.") from error
+        except (MailboxFull, AskTimeout) as error:
+            raise NoWorkTaken from error
 
 
 def require_visible(principal: Principal, row: queries.Execution | None) -> queries.Execution:
