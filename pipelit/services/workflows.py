@@ -1,10 +1,12 @@
 """Workflows: made, listed, changed, validated, deleted. Contract: workflows.md."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
+import trio
 from sqlalchemy import Connection
 
 from pipelit.actors.turns import event_data
@@ -12,7 +14,7 @@ from pipelit.clock import Clock
 from pipelit.engine.advice import Origin
 from pipelit.engine.dsl import Caller, Catalogue, Checked, LlmCredential, check_document
 from pipelit.engine.validate import Report, validate_workflow
-from pipelit.errors import BadRequest, Conflict, NotFound
+from pipelit.errors import BadRequest, Conflict, NotFound, Unavailable
 from pipelit.services import visibility
 from pipelit.services.canvas import (
     WORKFLOW_NOT_FOUND,
@@ -39,6 +41,8 @@ from pipelit.store.queries.workflows import WorkflowRow
 _DEFAULT_PROVIDER = "openai_compatible"
 _MAX_CREDENTIALS = 1000
 
+SWEEP_PATIENCE = 5.0
+"""Seconds that a deletion waits for executions which began while it was being committed."""
 OWN_HANDLER = "A workflow cannot be its own error handler."
 
 
@@ -217,9 +221,13 @@ class WorkflowsService:
                 self._schedules.wake(jobs)
                 yield CanvasEvent(row.slug, "workflow_deleted", {"id": row.id, "slug": row.slug})
 
-        for row, _ in await self._canvas.write(turn, bury, tell):
-            # Whatever was started between the first cancellation and the commit.
-            await self._executions.cancel_all_of(row.id)
+        buried = await self._canvas.write(turn, bury, tell)
+        # Whatever was started between the first cancellation and the commit. The workflows are
+        # gone by now, so neither a caller who leaves nor a slow execution is a reason to stop.
+        with trio.move_on_after(SWEEP_PATIENCE, shield=True):
+            for row, _ in buried:
+                with suppress(Unavailable):
+                    await self._executions.cancel_all_of(row.id)
 
     def _show(self, row: WorkflowRow) -> Workflow:
         return show_workflow(row, default_limit=self._default_limit())

@@ -259,6 +259,21 @@ async def test_deleting_cancels_forgets_and_tells(canvas: CanvasServer) -> None:
     assert (await canvas.call("DELETE", "/workflows/gone/")).status_code == 404
 
 
+async def test_a_late_execution_that_hangs_does_not_hold_a_deletion(
+    canvas: CanvasServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workflow is gone already; the execution is being stopped."""
+    monkeypatch.setattr("pipelit.services.workflows.SWEEP_PATIENCE", 0.05)
+    canvas.executions.late_one_hangs = True
+    await canvas.workflow("gone")
+
+    with trio.fail_after(10):
+        response = await canvas.call("DELETE", "/workflows/gone/")
+
+    assert response.status_code == 204
+    assert len(canvas.executions.cancelled) == 2
+
+
 async def test_a_batch_skips_what_it_may_not_delete(canvas: CanvasServer) -> None:
     """Unknown, foreign and repeated slugs are no problem; over 1000 are."""
     await canvas.workflow("hers", key="ada-key", is_public=True)
