@@ -94,6 +94,8 @@ class LiveFeed:
 def _find_visible(
     conn: Connection, principal: Principal, execution_id: str
 ) -> queries.Execution | None:
+    if not (execution_id.isascii() and execution_id.isprintable()):
+        return None  # no id of ours, and text that a database may refuse
     row = queries.find(conn, execution_id)
     if row is None:
         return None

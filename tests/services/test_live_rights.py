@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import pytest
 from sqlalchemy import Connection, insert, update
 
 from pipelit.actors.hub import Board, Copy, Subscription
@@ -78,6 +79,19 @@ async def test_an_open_socket_sees_what_its_user_may_now(
 
     assert seen == [7, 0, 7]
     assert board.readers("execution:e") == ()
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", "e\0"])
+async def test_what_can_be_no_id_is_an_unknown_execution(
+    store: Store, clock: HandClock, authenticator: Authenticator, text: str
+) -> None:
+    """The database, which may refuse such text, is not asked for it."""
+    await add_admin(store, clock)
+    feed = LiveFeed(Board(), store, authenticator)
+    principal = await authenticator.authenticate(KEY)
+
+    assert await feed.last_seq(principal, text) == 0
+    assert await feed.replay(principal, text, 0, 50) == []
 
 
 async def test_another_role_is_another_principal(
