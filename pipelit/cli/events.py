@@ -25,7 +25,8 @@ SILENCE_SECONDS = 45.0
 CONNECT_SECONDS = 10.0
 GIVE_UP_SECONDS = 300.0
 EAGER_SECONDS, EAGER_DELAY, PATIENT_DELAY = 30.0, 2.0, 30.0
-_MAX_FRAME = 8 * 1024 * 1024
+_MAX_FRAME = 64 * 1024 * 1024
+_TOO_BIG = 1009  # the code of a close, here our own
 _LOST = (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError)
 
 
@@ -144,6 +145,9 @@ class _Follower:
         if isinstance(error, ConnectionClosed) and error.reason and error.reason.code == 1008:
             message = f"{error.reason.reason}\nLog in again with `pipelit login`."
             raise ServerRefusedError(message, status=401)
+        if isinstance(error, ConnectionClosed) and error.reason and error.reason.code == _TOO_BIG:
+            message = f"An event is larger than the {_MAX_FRAME >> 20} MiB that are shown here."
+            raise ServerRefusedError(message, status=413)
         if not self._subscribed_once:
             raise UnreachableError(self._target.url, str(error) or type(error).__name__)
 

@@ -63,6 +63,17 @@ async def test_a_wrong_key_is_a_refusal() -> None:
     assert "Invalid or missing token" in str(caught.value.exceptions[0])
 
 
+async def test_an_event_too_big_to_be_shown_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be as big after every further attempt."""
+    monkeypatch.setattr("pipelit.cli.events._MAX_FRAME", 1024 * 1024)
+    async with serving() as server:
+        server.play(COMPLETED_RUN[0] | {"data": {"text": "x" * 1_100_000}})
+        with pytest.RaisesGroup(ServerRefusedError, flatten_subgroups=True) as caught:
+            await collect(server.target)
+
+    assert "larger than the 1 MiB" in str(caught.value.exceptions[0])
+
+
 async def test_no_server_at_first_is_unreachable() -> None:
     """Only a connection that once stood is tried again."""
     with pytest.RaisesGroup(UnreachableError, flatten_subgroups=True):
