@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
 from pipelit.store.schema import checkpoints, thread_messages
 
@@ -42,13 +42,9 @@ class ThreadMessage(msgspec.Struct, frozen=True):
 
 def append(conn: Connection, change: ThreadAppend) -> None:
     """Add messages and a version. Timestamps in a thread are unique: a tie moves on by 1 µs."""
-    here = and_(
-        thread_messages.c.thread_id == change.thread_id,
-        thread_messages.c.checkpoint_ns == change.namespace,
-    )
     position, last = conn.execute(
         select(func.max(thread_messages.c.position), func.max(thread_messages.c.timestamp)).where(
-            here
+            *_place(change)
         )
     ).one()
     position = position or 0
@@ -79,8 +75,12 @@ def _add_version(conn: Connection, change: ThreadAppend, *, last_position: int) 
     previous = conn.execute(
         select(checkpoints).where(here).order_by(checkpoints.c.checkpoint_id.desc()).limit(1)
     ).one_or_none()
-    size = sum(len(msgspec.json.encode(message)) for _, message in change.messages)
-    oldest = max(1, last_position - MAX_MESSAGES + 1)
+    size = sum(_size(message) for _, message in change.messages)
+    first = previous.first_position if previous else 1
+    if last_position - first >= MAX_MESSAGES:
+        kept = _first_exchange(conn, change, last_position - MAX_MESSAGES + 1)
+        size -= _size_between(conn, change, first, kept - 1)
+        first = kept
     conn.execute(
         insert(checkpoints).values(
             checkpoint_id=change.checkpoint_id,
@@ -90,10 +90,19 @@ def _add_version(conn: Connection, change: ThreadAppend, *, last_position: int) 
             step=previous.step + 1 if previous else -1,
             source=change.source,
             blob_size=size + (previous.blob_size if previous else 0),
-            first_position=max(oldest, previous.first_position) if previous else 1,
+            first_position=first,
             last_position=last_position,
             created_at=change.now,
         )
+    )
+    _forget_old_versions(conn, change)
+
+
+def _forget_old_versions(conn: Connection, change: ThreadAppend) -> None:
+    """Delete versions beyond the kept ones, and the messages that only those listed."""
+    here = and_(
+        checkpoints.c.thread_id == change.thread_id,
+        checkpoints.c.checkpoint_ns == change.namespace,
     )
     versions = list(
         conn.scalars(
@@ -103,8 +112,45 @@ def _add_version(conn: Connection, change: ThreadAppend, *, last_position: int) 
             .offset(KEPT_VERSIONS)
         )
     )
-    if versions:
-        conn.execute(delete(checkpoints).where(checkpoints.c.checkpoint_id.in_(versions)))
+    if not versions:
+        return
+    conn.execute(delete(checkpoints).where(checkpoints.c.checkpoint_id.in_(versions)))
+    oldest = select(func.min(checkpoints.c.first_position)).where(here).scalar_subquery()
+    conn.execute(
+        delete(thread_messages).where(*_place(change), thread_messages.c.position < oldest)
+    )
+
+
+def _first_exchange(conn: Connection, change: ThreadAppend, position: int) -> int:
+    """Return where the first whole exchange begins at or after *position*: with a user message."""
+    found = conn.scalar(
+        select(func.min(thread_messages.c.position)).where(
+            *_place(change),
+            thread_messages.c.position >= position,
+            thread_messages.c.role == "user",
+        )
+    )
+    return position if found is None else found
+
+
+def _size_between(conn: Connection, change: ThreadAppend, first: int, last: int) -> int:
+    messages = conn.scalars(
+        select(thread_messages.c.message).where(
+            *_place(change), thread_messages.c.position.between(first, last)
+        )
+    )
+    return sum(_size(message) for message in messages)
+
+
+def _size(message: dict[str, Any]) -> int:
+    return len(msgspec.json.encode(message))
+
+
+def _place(change: ThreadAppend) -> tuple[ColumnElement[bool], ...]:
+    return (
+        thread_messages.c.thread_id == change.thread_id,
+        thread_messages.c.checkpoint_ns == change.namespace,
+    )
 
 
 def history(
