@@ -171,15 +171,16 @@ class ExecutionsService:
         Raises:
             NotFound: as `get`.
         """
-        detail = await self.get(principal, execution_id)
+        found, output = await self._store.read(lambda conn: queries.find_result(conn, execution_id))
+        row = require_visible(principal, found)
         return ExecutionStatus(
-            execution_id=detail.execution_id,
-            workflow=detail.workflow_slug,
-            status=detail.status,
-            started_at=detail.started_at,
-            completed_at=detail.completed_at,
-            final_output=detail.final_output,
-            error_message=detail.error_message or None,
+            execution_id=row.id,
+            workflow=row.workflow_slug,
+            status=row.status,
+            started_at=row.started_at,
+            completed_at=row.completed_at,
+            final_output=output,
+            error_message=row.error_message or None,
         )
 
     async def events(

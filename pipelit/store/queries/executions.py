@@ -228,6 +228,12 @@ def find(conn: Connection, execution_id: str) -> Execution | None:
     return None if row is None else Execution(**row)
 
 
+def find_result(conn: Connection, execution_id: str) -> tuple[Execution | None, Any]:
+    """Return one execution, if it exists, and its final output, without reading its logs."""
+    output = select(executions.c.final_output).where(executions.c.id == execution_id)
+    return find(conn, execution_id), conn.scalar(output)
+
+
 def find_detail(conn: Connection, execution_id: str) -> ExecutionDetail | None:
     """Return one execution with its results and logs, if it exists."""
     row = (
