@@ -636,13 +636,16 @@ tasks = Table(
     Column("notes", Json, nullable=False),
 )
 
-# Open model calls against an epic's budget (engine.md §25.4).
+# Model calls against an epic's budget that no execution's totals hold yet (engine.md §25.4).
 reservations = Table(
     "reservations",
     metadata,
     Column("id", String(36), primary_key=True),
     Column("epic_id", String(15), ForeignKey("epics.id", ondelete="CASCADE"), nullable=False),
     Column("execution_id", String(36), nullable=False, index=True),
+    Column("node_id", String(255), nullable=False),
+    # The call has ended: tokens and money are what it used, not what it may use.
+    Column("settled", Boolean, nullable=False, server_default=text("false")),
     Column("tokens", BigInteger, nullable=False),
     Column("micros", BigInteger, nullable=False),
     _instant("created_at"),

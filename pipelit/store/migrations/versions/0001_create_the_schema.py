@@ -706,6 +706,8 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("epic_id", sa.String(length=15), nullable=False),
         sa.Column("execution_id", sa.String(length=36), nullable=False),
+        sa.Column("node_id", sa.String(length=255), nullable=False),
+        sa.Column("settled", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
         sa.Column("micros", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
