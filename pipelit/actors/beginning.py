@@ -9,7 +9,7 @@ import msgspec
 
 from pipelit.actors.plans import Plans
 from pipelit.engine.graph import Plan, Snapshot
-from pipelit.engine.journal import parse_record
+from pipelit.engine.records import parse_record
 from pipelit.engine.takeover import Takeover, take_over
 from pipelit.store import Store
 from pipelit.store.queries.journal import Loaded

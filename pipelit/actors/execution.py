@@ -33,11 +33,12 @@ from pipelit.actors.step_rows import StepRows
 from pipelit.engine.changes import Attempt, Changes, Ending
 from pipelit.engine.endings import failed_by, refusal, rejection
 from pipelit.engine.graph import Plan, Snapshot
-from pipelit.engine.journal import Asked, RunState, parse_record
+from pipelit.engine.journal import RunState
 from pipelit.engine.limits import oversize
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
 from pipelit.engine.questions import is_confirmation
+from pipelit.engine.records import Asked, parse_record
 from pipelit.engine.retry import retry_delay
 from pipelit.engine.routing import has_error_edge
 from pipelit.engine.steps import Narrator

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from pipelit.actors.attempt_limits import limits_of
+from pipelit.actors.budgets import Budgets, Purse
 from pipelit.actors.ledger import Ledger
 from pipelit.actors.step_rows import Stamp, StepRows
 from pipelit.clock import format_instant
@@ -21,11 +22,12 @@ from pipelit.engine.changes import Attempt, Ending
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.endings import stopped_by
 from pipelit.engine.graph import Plan
-from pipelit.engine.journal import ROOT, RunState
+from pipelit.engine.journal import RunState
 from pipelit.engine.messages import ChatMessage, parse_message
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage, json_size
 from pipelit.engine.output import state_view
 from pipelit.engine.questions import DEFAULT_PROMPT
+from pipelit.engine.records import ROOT
 from pipelit.engine.specs import primary_port
 from pipelit.engine.storable import clean_text, cleaned, storable
 from pipelit.engine.values import to_text
@@ -74,6 +76,7 @@ class NodeRunner:
     """Prepares attempts. Shared by all executions."""
 
     store: Store
+    budgets: Budgets
     services: NodeServices
     expressions: Expressions
     component_of: Callable[[str], Component]
@@ -119,6 +122,7 @@ class NodeRunner:
             },
             earlier_usage=state.attempt_usage.get(node_id, Usage()),
             checkpoint=loaded.checkpoints.get(node_id),
+            purse=self.budgets.purse(loaded.id, node_id),
             ledger=ledger,
             step_rows=step_rows,
             stamp=stamp,
@@ -141,6 +145,7 @@ class AttemptTask:
     primary_ports: dict[str, str]
     earlier_usage: Usage
     checkpoint: Any
+    purse: Purse
     ledger: Ledger
     step_rows: StepRows
     stamp: Callable[[], Stamp]
@@ -344,7 +349,10 @@ class AttemptTask:
                 code="OutputTooLargeError",
                 retryable=False,
             )
-        step = self.step_rows.progress(self.node_id, progress, told, stamp=self.stamp())
+        settled = self.purse.take_settled()
+        step = self.step_rows.progress(
+            self.node_id, progress, told, stamp=self.stamp(), settled=settled
+        )
         await self.ledger.write(step)
         # Kept is what is stored; those that wait for one commit wake in any order.
         if number > self._kept:

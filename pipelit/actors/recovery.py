@@ -3,7 +3,8 @@
 import msgspec
 
 from pipelit.engine.graph import Plan, Snapshot
-from pipelit.engine.journal import RunState, parse_record
+from pipelit.engine.journal import RunState
+from pipelit.engine.records import parse_record
 from pipelit.store.queries.journal import Loaded
 
 

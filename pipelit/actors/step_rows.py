@@ -8,13 +8,14 @@ import msgspec
 
 from pipelit.clock import Ids, format_instant
 from pipelit.engine.changes import Changes, Question
-from pipelit.engine.journal import ROOT, record_kind, record_node
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Usage
 from pipelit.engine.output import delivery_text, reply_text
+from pipelit.engine.records import ROOT, record_kind, record_node
 from pipelit.nodes.base import RunEvent
 from pipelit.store.queries import journal as rows
 from pipelit.store.queries import questions
+from pipelit.store.queries.budgets import Settled
 from pipelit.store.queries.dispatches import DELIVERY
 from pipelit.store.queries.threads import TRANSCRIPT, ThreadAppend
 
@@ -85,10 +86,17 @@ class StepRows:
             questions=tuple(self._question(question, stamp.now) for question in changes.questions),
             waits_for=tuple(open_questions) if changes.interrupted else (),
             dispatches=self._dispatches(changes),
+            starts=bool(changes.started),
         )
 
     def progress(
-        self, node_id: str, state: Any, events: Sequence[RunEvent], *, stamp: Stamp
+        self,
+        node_id: str,
+        state: Any,
+        events: Sequence[RunEvent],
+        *,
+        stamp: Stamp,
+        settled: tuple[Settled, ...],
     ) -> rows.Step:
         """Return the step that saves a node's progress."""
         return rows.Step(
@@ -98,6 +106,7 @@ class StepRows:
             active_us=stamp.active_us,
             events=tuple(rows.EventDraft(event.type, event.data) for event in events),
             checkpoint=rows.Checkpoint(node_id, ROOT, state),
+            settled=settled,
         )
 
     def first_message(self) -> tuple[ChatMessage, ...]:

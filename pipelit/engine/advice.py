@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from pipelit.engine import specs
-from pipelit.engine.definition import EdgeDef, NodeDef
-from pipelit.engine.graph import flow_targets
+from pipelit.engine.definition import EdgeDef, NodeDef, flow_targets
 from pipelit.engine.structure import Flow
 
 _TRIGGER_TEMPLATE = re.compile(r"\{\{\s*trigger\b")

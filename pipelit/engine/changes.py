@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipelit.engine.journal import Record
+from pipelit.engine.records import Record
 
 EndStatus = Literal["completed", "failed", "cancelled"]
 Kind = Literal["human_confirmation", "interrupt_before", "interrupt_after"]

@@ -13,6 +13,9 @@ EdgeType = Literal["direct", "conditional"]
 END = "__end__"
 """The pseudo-node an unlabelled edge may point at."""
 
+FLOW_LABELS = frozenset({"", "loop_body", "loop_return"})
+"""Labels of the edges that are walked; the others attach a node."""
+
 MAX_NODES = 1000
 MAX_EDGES = 5000
 """Most a workflow may hold. Contract: README.md §8."""
@@ -60,3 +63,9 @@ class EdgeDef(msgspec.Struct, frozen=True, kw_only=True):
     def is_conditional(self) -> bool:
         """Whether a switch decides if this edge is taken."""
         return self.edge_type == "conditional"
+
+
+def flow_targets(edge: EdgeDef) -> tuple[str, ...]:
+    """Return the nodes a flow edge may lead to, legacy condition mappings included."""
+    mapped = (str(target) for target in (edge.condition_mapping or {}).values())
+    return tuple(dict.fromkeys(t for t in (edge.target_node_id, *mapped) if t and t != END))

@@ -3,17 +3,28 @@
 Contract: engine.md §11.1, §11.3, §16.4–16.5, node-types.md 10.7.
 """
 
-from pipelit.engine.changes import Attempt, Ending
+from pipelit.engine.budget import EXCEEDED, UNKNOWN_PRICE
+from pipelit.engine.changes import Attempt, Changes, Ending
 from pipelit.engine.graph import Plan
-from pipelit.engine.journal import Asked
 from pipelit.engine.outcome import Failure, Outcome, Report
 from pipelit.engine.output import MAX_ERROR
 from pipelit.engine.questions import is_confirmation, judge, rejection_ends
+from pipelit.engine.records import Asked
+
+
+_FATAL = frozenset({EXCEEDED, UNKNOWN_PRICE})
+
+
+def ends_run(failure: Failure) -> bool:
+    """Tell whether a node's failure is the run's: nothing handles it, nothing tries again."""
+    return failure.code in _FATAL and not failure.retryable
 
 
 def failed_by(attempt: Attempt, failure: Failure) -> Ending:
     """Return how a run ends whose node has failed for good."""
     text = f"Node {attempt.node_id} failed: {failure.message}"
+    if ends_run(failure):
+        text = failure.message
     return Ending(
         status="failed",
         error_message=text[:MAX_ERROR],

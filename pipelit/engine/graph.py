@@ -8,10 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from pipelit.engine.definition import END, EdgeDef, NodeDef
+from pipelit.engine.definition import END, FLOW_LABELS, EdgeDef, NodeDef, flow_targets
 from pipelit.engine.specs import is_attach_only, is_trigger
-
-FLOW_LABELS = frozenset({"", "loop_body", "loop_return"})
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,12 +30,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 def edge_order(edges: Iterable[EdgeDef]) -> list[EdgeDef]:
     """Sort edges the way every rule reads them: priority, then id (engine.md §1.4)."""
     return sorted(edges, key=lambda edge: (edge.priority, edge.id))
-
-
-def flow_targets(edge: EdgeDef) -> tuple[str, ...]:
-    """Return the nodes a flow edge may lead to, legacy condition mappings included."""
-    mapped = (str(target) for target in (edge.condition_mapping or {}).values())
-    return tuple(dict.fromkeys(t for t in (edge.target_node_id, *mapped) if t and t != END))
 
 
 def build_snapshot(

@@ -5,8 +5,8 @@ Contract: engine.md §16, node-types.md 10.7.
 
 from typing import Literal
 
-from pipelit.engine.definition import NodeDef
-from pipelit.engine.graph import Plan, flow_targets
+from pipelit.engine.definition import NodeDef, flow_targets
+from pipelit.engine.graph import Plan
 
 When = Literal["before", "after"]
 Verdict = Literal["go_on", "refused", "expired"]

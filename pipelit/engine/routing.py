@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pipelit.engine.definition import EdgeDef
-from pipelit.engine.graph import Plan, flow_targets
+from pipelit.engine.definition import EdgeDef, flow_targets
+from pipelit.engine.graph import Plan
 
 Ending = Literal["success", "failed", "skipped"]
 

@@ -24,6 +24,17 @@ from pipelit.engine.output import (
     visible_ports,
 )
 from pipelit.engine.questions import When
+from pipelit.engine.records import (
+    Answered,
+    Asked,
+    AttemptFailed,
+    Begun,
+    NodeFailed,
+    NodeSucceeded,
+    Record,
+    Started,
+    Waiting,
+)
 from pipelit.engine.takeover import Takeover, describe
 
 
@@ -73,7 +84,7 @@ class Narrator:
         logs: tuple[Log, ...] = ()
         if (node := self.state.plan.snapshot.trigger_node_id) is not None:
             logs = (Log(node_id=node, status="success", output=payload),)
-        record = journal.Begun(trigger=trigger, messages=messages)
+        record = Begun(trigger=trigger, messages=messages)
         if problems or not self.state.plan.snapshot.walked:
             text = "; ".join(problems) or f"Workflow '{self._slug}' has no executable nodes"
             ending = Ending(
@@ -113,7 +124,7 @@ class Narrator:
 
     def _succeeded(
         self, attempt: Attempt, outcome: Outcome
-    ) -> tuple[journal.NodeSucceeded, list[Event], Log]:
+    ) -> tuple[NodeSucceeded, list[Event], Log]:
         node = self.state.plan.nodes[attempt.node_id]
         outcome = promoted(self.state.plan, attempt.node_id, outcome, self.state)
         report = outcome.report
@@ -134,7 +145,7 @@ class Narrator:
             metadata=wire.log_metadata(report, attempt=attempt.number, recovered=attempt.recovered),
             duration_ms=attempt.duration_ms,
         )
-        record = journal.NodeSucceeded(
+        record = NodeSucceeded(
             node_id=node.node_id,
             outcome=msgspec.structs.replace(outcome, report=Report()),
             usage=report.usage or Usage(),
@@ -144,7 +155,7 @@ class Narrator:
     def ask(self, question: Question, *, now: float) -> Changes:
         """A person is asked before a node runs, or after it before its successors do."""
         when: When = "after" if question.kind == "interrupt_after" else "before"
-        record = journal.Asked(node_id=question.node_id, task_id=question.task_id, when=when)
+        record = Asked(node_id=question.node_id, task_id=question.task_id, when=when)
         self.state.apply(record)
         events = [
             Event("execution_interrupted", wire.question_fields(self._execution_id, question))
@@ -155,17 +166,15 @@ class Narrator:
         changes = self._follow(record, journal.Step(), events, (), now=now, may_end=False)
         return msgspec.structs.replace(changes, questions=(question,))
 
-    def answer(self, asked: journal.Asked, text: str, *, now: float, elapsed_ms: int) -> Changes:
+    def answer(self, asked: Asked, text: str, *, now: float, elapsed_ms: int) -> Changes:
         """An answer lets a branch go on."""
-        record = journal.Answered(
-            node_id=asked.node_id, task_id=asked.task_id, when=asked.when, text=text
-        )
+        record = Answered(node_id=asked.node_id, task_id=asked.task_id, when=asked.when, text=text)
         step = self.state.apply(record)
         return self._follow(record, step, [], (), now=now, elapsed_ms=elapsed_ms)
 
     def start_unasked(self, node_id: str) -> Changes:
         """A question cannot be put into words: its node runs, and fails, of the same cause."""
-        record = journal.Started(nodes=(node_id,))
+        record = Started(nodes=(node_id,))
         self.state.apply(record)
         return Changes(records=(record,), events=self._running((node_id,)), started=(node_id,))
 
@@ -175,7 +184,7 @@ class Narrator:
 
     def wait(self, attempt: Attempt, outcome: Outcome, *, resume_at: float, now: float) -> Changes:
         """A node has done its part and waits until *resume_at* (Unix seconds)."""
-        record = journal.Waiting(
+        record = Waiting(
             node_id=attempt.node_id,
             resume_at=resume_at,
             outcome=outcome,
@@ -191,7 +200,7 @@ class Narrator:
         self, attempt: Attempt, failure: Failure, *, delay: float, now: float
     ) -> Changes:
         """An attempt failed and is tried again in *delay* seconds."""
-        record = journal.AttemptFailed(
+        record = AttemptFailed(
             node_id=attempt.node_id,
             attempt=attempt.number,
             retry_at=now + delay,
@@ -205,7 +214,7 @@ class Narrator:
         self, attempt: Attempt, failure: Failure, *, now: float, elapsed_ms: int
     ) -> Changes:
         """A node failed for good and an error handler takes over."""
-        record = journal.NodeFailed(
+        record = NodeFailed(
             node_id=attempt.node_id,
             code=failure.code,
             message=failure.message,
@@ -222,7 +231,7 @@ class Narrator:
         started = self._startable(now)
         if not started:
             return Changes()
-        record = journal.Started(nodes=started)
+        record = Started(nodes=started)
         self.state.apply(record)
         return Changes(records=(record,), events=self._running(started), started=started)
 
@@ -245,7 +254,7 @@ class Narrator:
         """
         events: list[Event] = []
         logs: list[Log] = []
-        records: tuple[journal.Record, ...] = ()
+        records: tuple[Record, ...] = ()
         if last is not None:
             record, events, log = self._succeeded(*last)
             logs, records = [log], (record,)
@@ -297,8 +306,8 @@ class Narrator:
             if hasattr(record, "started"):
                 records = (msgspec.structs.replace(record, started=started),)
             else:
-                records = (record, journal.Started(nodes=started))
-            self.state.apply(journal.Started(nodes=started))
+                records = (record, Started(nodes=started))
+            self.state.apply(Started(nodes=started))
             events.extend(self._running(started))
         ending = None
         if may_end and self.state.is_done:

@@ -6,8 +6,7 @@ Contract: engine.md §4.2 (graph errors), §6.6.
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pipelit.engine.definition import EdgeDef, NodeDef
-from pipelit.engine.graph import FLOW_LABELS, flow_targets
+from pipelit.engine.definition import FLOW_LABELS, EdgeDef, NodeDef, flow_targets
 
 
 class Flow:

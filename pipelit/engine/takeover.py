@@ -12,10 +12,11 @@ from pipelit.engine import wire
 from pipelit.engine.changes import Log
 from pipelit.engine.endings import rejection
 from pipelit.engine.graph import Plan
-from pipelit.engine.journal import Answered, Begun, NodeFailed, NodeSucceeded, Record, RunState
+from pipelit.engine.journal import RunState
 from pipelit.engine.outcome import Usage
 from pipelit.engine.output import MAX_ERROR, MAX_EVENT_ERROR, visible_ports
 from pipelit.engine.questions import is_confirmation, is_confirmed
+from pipelit.engine.records import Answered, Begun, NodeFailed, NodeSucceeded, Record
 from pipelit.engine.routing import has_error_edge
 
 Result = NodeSucceeded | NodeFailed

@@ -10,9 +10,8 @@ import msgspec
 
 from pipelit.engine import specs
 from pipelit.engine.advice import Origin, warnings_of
-from pipelit.engine.definition import END, EdgeDef, NodeDef
+from pipelit.engine.definition import END, FLOW_LABELS, EdgeDef, NodeDef, flow_targets
 from pipelit.engine.edges import NodeTypes, rule_violation
-from pipelit.engine.graph import FLOW_LABELS, flow_targets
 from pipelit.engine.operators import OPERATORS
 from pipelit.engine.structure import Flow, graph_errors
 

@@ -16,10 +16,11 @@ import msgspec
 from pipelit.engine.changes import Attempt, Changes, Ending, Event, Kind, Log, Question
 from pipelit.engine.definition import EdgeDef, NodeDef
 from pipelit.engine.graph import Plan, build_snapshot
-from pipelit.engine.journal import RunState, parse_record
+from pipelit.engine.journal import RunState
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
 from pipelit.engine.questions import When, flag_prompt
+from pipelit.engine.records import parse_record
 from pipelit.engine.steps import Narrator
 from pipelit.engine.takeover import Takeover
 

@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 
 from pipelit.engine.graph import Plan
-from pipelit.engine.journal import Record, parse_record
 from pipelit.engine.outcome import Outcome
+from pipelit.engine.records import Record, parse_record
 from pipelit.engine.routing import has_error_edge
 from pipelit.engine.takeover import Takeover, take_over
 from tests.engine.runs import Run, plan_of
