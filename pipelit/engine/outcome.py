@@ -61,6 +61,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input: dict[str, Any] | None = None
     trace: tuple[ChatMessage, ...] = ()
     warnings: tuple[Warning_, ...] = ()
+    child_execution_ids: tuple[str, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,16 +13,12 @@ import msgspec
 
 from pipelit.engine import journal, wire
 from pipelit.engine.changes import Attempt, Changes, Ending, Event, Log, Question
+from pipelit.engine.descendants import Descendants
 from pipelit.engine.endings import stopped_by
 from pipelit.engine.journal import RunState
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
-from pipelit.engine.output import (
-    MAX_ERROR,
-    final_output,
-    promoted,
-    visible_ports,
-)
+from pipelit.engine.output import MAX_ERROR, final_output, promoted, visible_ports
 from pipelit.engine.questions import When
 from pipelit.engine.records import (
     Answered,
@@ -56,6 +52,8 @@ class Narrator:
         self.state = state
         self._max_parallel = max_parallel
         self._held = False
+        self.descendants = Descendants()
+        self.suspended: set[str] = set()  # these wait for child executions: they take no slot
 
     def hold(self) -> None:
         """Start nothing more: what becomes ready stays `pending` for whoever takes the run up."""
@@ -332,7 +330,7 @@ class Narrator:
 
     def _startable(self, now: float) -> tuple[str, ...]:
         state = self.state
-        running = len(state.started - state.waiting.keys())
+        running = len(state.started - state.waiting.keys() - self.suspended)
         free = 0 if self._held else max(0, self._max_parallel - running)
         waiting = (
             node
@@ -391,6 +389,7 @@ class Narrator:
                     total_steps=len(ended),
                     total_duration_ms=duration_ms,
                     usage=self.state.usage,
+                    descendants=self.descendants,
                 ),
             )
         elif ending.status == "failed":

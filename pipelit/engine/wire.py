@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelit.engine.changes import Ending, Question
 from pipelit.engine.definition import NodeDef
+from pipelit.engine.descendants import Descendants
 from pipelit.engine.outcome import Failure, Report, Usage
 from pipelit.engine.output import MAX_EVENT_ERROR, event_output
 from pipelit.engine.specs import display_name
@@ -97,6 +98,8 @@ def log_metadata(report: Report, *, attempt: int = 0, recovered: bool = False) -
         said["warnings"] = list(report.warnings)
     if attempt:
         said["attempt"] = attempt
+    if report.child_execution_ids:
+        said["child_execution_ids"] = list(report.child_execution_ids)
     if report.trace:
         said["trace"] = [message.to_json() for message in report.trace]
     if recovered:
@@ -105,16 +108,20 @@ def log_metadata(report: Report, *, attempt: int = 0, recovered: bool = False) -
 
 
 def activity_summary(
-    *, total_steps: int, total_duration_ms: int, usage: Usage, child_count: int = 0
+    *,
+    total_steps: int,
+    total_duration_ms: int,
+    usage: Usage,
+    descendants: Descendants = Descendants(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """Build the `activity_summary` of `execution_completed`."""
-    wire = usage.to_wire()
+    """Build the `activity_summary` of `execution_completed`: steps and usage of its own first."""
+    wire = (usage + descendants.usage).to_wire()
     return {
-        "total_steps": total_steps,
+        "total_steps": total_steps + descendants.count,
         "total_duration_ms": total_duration_ms,
         "total_tokens": wire["total_tokens"],
         "total_cost_usd": wire["cost_usd"],
         "llm_calls": wire["llm_calls"],
         "tool_invocations": wire["tool_invocations"],
-        "child_count": child_count,
+        "child_count": descendants.count,
     }
