@@ -6,7 +6,9 @@ Contract: engine.md §27.
 """
 
 from pipelit.engine.dsl.compile import Checked, Compiled, check_document, compile_document
+from pipelit.engine.dsl.document import Head
 from pipelit.engine.dsl.errors import BuildError, DslError, ModelResolutionError, ParseError
+from pipelit.engine.dsl.export import write_document
 from pipelit.engine.dsl.models import Caller, Catalogue, LlmCredential, ModelChoice
 
 __all__ = [
@@ -16,10 +18,12 @@ __all__ = [
     "Checked",
     "Compiled",
     "DslError",
+    "Head",
     "LlmCredential",
     "ModelChoice",
     "ModelResolutionError",
     "ParseError",
     "check_document",
     "compile_document",
+    "write_document",
 ]

@@ -8,10 +8,22 @@ from pipelit.engine.definition import EdgeDef, EdgeType, NodeDef
 from pipelit.engine.dsl.document import Head, parse_head
 from pipelit.engine.dsl.draft import Draft
 from pipelit.engine.dsl.errors import ParseError
+from pipelit.engine.dsl.unknown import unknown_keys
 from pipelit.engine.edges import EDGE_LABELS
 from pipelit.engine.specs import COMPONENT_TYPES, complete_config, spec_of
 
 _NODE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
+_MAX_LINK = 2**63 - 1
+
+_TOP_KEYS = frozenset({"workflow", "name", "description", "tags", "nodes", "edges"})
+_HEAD_KEYS = frozenset({"name", "description", "tags", "max_execution_seconds"})
+_NODE_KEYS = frozenset(
+    {"id", "type", "label", "position", "config", "interrupt_before", "interrupt_after"}
+    | {"is_entry_point", "subworkflow_id", "code_block_id"}
+)
+_EDGE_KEYS = frozenset(
+    {"source", "target", "type", "label", "condition_value", "condition_mapping", "priority"}
+)
 
 
 def parse_graph_head(raw: Mapping[str, Any]) -> Head:
@@ -20,8 +32,13 @@ def parse_graph_head(raw: Mapping[str, Any]) -> Head:
     Raises:
         ParseError: the name is missing.
     """
+    nested = _nested(raw)
+    return parse_head({**raw, **nested}, nested.get("max_execution_seconds"))
+
+
+def _nested(raw: Mapping[str, Any]) -> dict[str, Any]:
     nested = raw.get("workflow")
-    return parse_head({**raw, **nested} if isinstance(nested, dict) else raw)
+    return nested if isinstance(nested, dict) else {}
 
 
 def build_graph_form(raw: Mapping[str, Any]) -> Draft:
@@ -32,10 +49,15 @@ def build_graph_form(raw: Mapping[str, Any]) -> Draft:
         BuildError: two nodes have one id.
     """
     draft = Draft()
+    draft.warn(*unknown_keys("", raw, _TOP_KEYS))
+    draft.warn(*unknown_keys("`workflow`", _nested(raw), _HEAD_KEYS))
     for position, entry in enumerate(_entries(raw, "nodes"), start=1):
-        draft.add_node(_node(entry, position))
+        node = _node(entry, position)
+        draft.add_node(node)
+        draft.warn(*unknown_keys(f"Node '{node.node_id}'", entry, _NODE_KEYS))
     for position, entry in enumerate(_entries(raw, "edges"), start=1):
         draft.add_edge(_edge(entry, position))
+        draft.warn(*unknown_keys(f"Edge {position}", entry, _EDGE_KEYS))
     return draft
 
 
@@ -66,21 +88,35 @@ def _node(entry: Mapping[str, Any], position: int) -> NodeDef:
         node_id=node_id,
         component_type=component_type,
         label=None if label is None else str(label),
+        is_entry_point=bool(entry.get("is_entry_point")),
         interrupt_before=is_question or bool(entry.get("interrupt_before")),
         interrupt_after=bool(entry.get("interrupt_after")),
         config=complete_config(component_type, config),
+        subworkflow_id=_link(entry, "subworkflow_id", position),
         position_x=_number(place.get("x"), position),
         position_y=_number(place.get("y"), position),
+        code_block_id=_link(entry, "code_block_id", position),
     )
 
 
+def _link(entry: Mapping[str, Any], key: str, position: int) -> int | None:
+    value = entry.get(key)
+    if value is not None and (type(value) is not int or not 1 <= value <= _MAX_LINK):
+        raise ParseError(f"`{key}` must be the id of a row in node {position}")
+    return value
+
+
 def _edge(entry: Mapping[str, Any], position: int) -> EdgeDef:
+    mapping = entry.get("condition_mapping")
+    if mapping is not None and not isinstance(mapping, dict):
+        raise ParseError(f"`condition_mapping` must be a mapping in edge {position}")
     return EdgeDef(
         id=position,
         source_node_id=str(entry.get("source") or ""),
         target_node_id=str(entry.get("target") or ""),
         edge_type=_one_of(get_args(EdgeType), entry.get("type") or "direct", "type", position),
         edge_label=_one_of(EDGE_LABELS, entry.get("label") or "", "label", position),
+        condition_mapping=mapping,
         condition_value=str(entry.get("condition_value") or ""),
         priority=_number(entry.get("priority"), position),
     )
