@@ -151,6 +151,7 @@ workflows = _table(
     Column("forked_from_id", _ID, ForeignKey("workflows.id", ondelete="SET NULL")),
     # Moves with every change of the workflow, its nodes or its edges: the key of compiled plans.
     _count("version"),
+    Column("dedupe_key", String(300), unique=True),
     _instant("created_at"),
     _instant("updated_at"),
     _instant("deleted_at", nullable=True),

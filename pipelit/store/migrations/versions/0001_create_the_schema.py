@@ -272,6 +272,7 @@ def upgrade() -> None:
             "forked_from_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
         ),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("dedupe_key", sa.String(length=300), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
@@ -289,6 +290,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_workflows_owner_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workflows")),
+        sa.UniqueConstraint("dedupe_key", name=op.f("uq_workflows_dedupe_key")),
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("workflows", schema=None) as batch_op:
