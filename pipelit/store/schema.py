@@ -480,7 +480,7 @@ checkpoints = Table(
     Column("first_position", BigInteger, nullable=False),
     Column("last_position", BigInteger, nullable=False),
     _instant("created_at"),
-    Index("ix_checkpoints_thread", "thread_id", "checkpoint_ns", "checkpoint_id"),
+    Index("ix_checkpoints_thread", "thread_id", "checkpoint_ns", "step"),
 )
 
 thread_messages = Table(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, select
 
 from pipelit.store.schema import checkpoints, thread_messages
 
@@ -40,85 +40,88 @@ class ThreadMessage(msgspec.Struct, frozen=True):
     timestamp: datetime
 
 
+# The statements of every chat message are built once: building one costs as much as running it.
+_HERE = {"thread_id": bindparam("thread_id"), "checkpoint_ns": bindparam("checkpoint_ns")}
+
+_newest_version = (
+    select(
+        checkpoints.c.checkpoint_id,
+        checkpoints.c.step,
+        checkpoints.c.blob_size,
+        checkpoints.c.first_position,
+        checkpoints.c.last_position,
+        thread_messages.c.timestamp,
+    )
+    .outerjoin(
+        thread_messages,
+        and_(
+            thread_messages.c.thread_id == checkpoints.c.thread_id,
+            thread_messages.c.checkpoint_ns == checkpoints.c.checkpoint_ns,
+            thread_messages.c.position == checkpoints.c.last_position,
+        ),
+    )
+    .where(*(checkpoints.c[name] == value for name, value in _HERE.items()))
+    .order_by(checkpoints.c.step.desc())
+    .limit(1)
+)
+_add_messages = insert(thread_messages)
+_add_version = insert(checkpoints)
+_forget_versions = delete(checkpoints).where(
+    *(checkpoints.c[name] == value for name, value in _HERE.items()),
+    checkpoints.c.step <= bindparam("last_step"),
+)
+_forget_messages = delete(thread_messages).where(
+    *(thread_messages.c[name] == value for name, value in _HERE.items()),
+    thread_messages.c.position
+    < select(func.min(checkpoints.c.first_position))
+    .where(*(checkpoints.c[name] == value for name, value in _HERE.items()))
+    .scalar_subquery(),
+)
+
+
 def append(conn: Connection, change: ThreadAppend) -> None:
     """Add messages and a version. Timestamps in a thread are unique: a tie moves on by 1 µs."""
-    position, last = conn.execute(
-        select(func.max(thread_messages.c.position), func.max(thread_messages.c.timestamp)).where(
-            *_place(change)
-        )
-    ).one()
-    position = position or 0
-    at = change.now
+    place = {"thread_id": change.thread_id, "checkpoint_ns": change.namespace}
+    previous = conn.execute(_newest_version, place).one_or_none()
+    position = previous.last_position if previous else 0
+    last = previous.timestamp if previous else None
+    rows = []
     for role, message in change.messages:
-        at = max(at, last + timedelta(microseconds=1)) if last is not None else at
+        last = change.now if last is None else max(change.now, last + timedelta(microseconds=1))
         position += 1
-        last = at
-        conn.execute(
-            insert(thread_messages).values(
-                thread_id=change.thread_id,
-                checkpoint_ns=change.namespace,
-                position=position,
-                execution_id=change.execution_id,
-                role=role,
-                message=message,
-                timestamp=at,
-            )
-        )
-    _add_version(conn, change, last_position=position)
-
-
-def _add_version(conn: Connection, change: ThreadAppend, *, last_position: int) -> None:
-    here = and_(
-        checkpoints.c.thread_id == change.thread_id,
-        checkpoints.c.checkpoint_ns == change.namespace,
-    )
-    previous = conn.execute(
-        select(checkpoints).where(here).order_by(checkpoints.c.checkpoint_id.desc()).limit(1)
-    ).one_or_none()
-    size = sum(_size(message) for _, message in change.messages)
+        row = {"position": position, "role": role, "message": message, "timestamp": last}
+        rows.append(place | {"execution_id": change.execution_id} | row)
+    if rows:
+        conn.execute(_add_messages, rows)
     first = previous.first_position if previous else 1
-    if last_position - first >= MAX_MESSAGES:
-        kept = _first_exchange(conn, change, last_position - MAX_MESSAGES + 1)
+    size = sum(_size(message) for _, message in change.messages)
+    if position - first >= MAX_MESSAGES:
+        kept = _first_exchange(conn, change, position - MAX_MESSAGES + 1)
         size -= _size_between(conn, change, first, kept - 1)
         first = kept
-    conn.execute(
-        insert(checkpoints).values(
-            checkpoint_id=change.checkpoint_id,
-            thread_id=change.thread_id,
-            checkpoint_ns=change.namespace,
-            parent_checkpoint_id=previous.checkpoint_id if previous else None,
-            step=previous.step + 1 if previous else -1,
-            source=change.source,
-            blob_size=size + (previous.blob_size if previous else 0),
-            first_position=first,
-            last_position=last_position,
-            created_at=change.now,
-        )
-    )
-    _forget_old_versions(conn, change)
+    step = previous.step + 1 if previous else -1
+    version = {
+        "checkpoint_id": change.checkpoint_id,
+        "parent_checkpoint_id": previous.checkpoint_id if previous else None,
+        "step": step,
+        "source": change.source,
+        "blob_size": size + (previous.blob_size if previous else 0),
+        "first_position": first,
+        "last_position": position,
+        "created_at": change.now,
+    }
+    conn.execute(_add_version, place | version)
+    _forget_old_versions(conn, place, step=step, trimmed=first > 1)
 
 
-def _forget_old_versions(conn: Connection, change: ThreadAppend) -> None:
+def _forget_old_versions(
+    conn: Connection, place: dict[str, str], *, step: int, trimmed: bool
+) -> None:
     """Delete versions beyond the kept ones, and the messages that only those listed."""
-    here = and_(
-        checkpoints.c.thread_id == change.thread_id,
-        checkpoints.c.checkpoint_ns == change.namespace,
-    )
-    versions = list(
-        conn.scalars(
-            select(checkpoints.c.checkpoint_id)
-            .where(here)
-            .order_by(checkpoints.c.checkpoint_id.desc())
-            .offset(KEPT_VERSIONS)
-        )
-    )
-    if not versions:
-        return
-    conn.execute(delete(checkpoints).where(checkpoints.c.checkpoint_id.in_(versions)))
-    oldest = select(func.min(checkpoints.c.first_position)).where(here).scalar_subquery()
-    conn.execute(
-        delete(thread_messages).where(*_place(change), thread_messages.c.position < oldest)
-    )
+    if step + 2 > KEPT_VERSIONS:  # the first version is step -1
+        conn.execute(_forget_versions, place | {"last_step": step - KEPT_VERSIONS})
+    if trimmed:
+        conn.execute(_forget_messages, place)
 
 
 def _first_exchange(conn: Connection, change: ThreadAppend, position: int) -> int:
@@ -168,7 +171,7 @@ def history(
     version = conn.execute(
         select(checkpoints.c.first_position, checkpoints.c.last_position)
         .where(checkpoints.c.thread_id == thread_id, checkpoints.c.checkpoint_ns == namespace)
-        .order_by(checkpoints.c.checkpoint_id.desc())
+        .order_by(checkpoints.c.step.desc())
         .limit(1)
     ).one_or_none()
     if version is None:

@@ -26,7 +26,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("checkpoints", schema=None) as batch_op:
         batch_op.create_index(
-            "ix_checkpoints_thread", ["thread_id", "checkpoint_ns", "checkpoint_id"], unique=False
+            "ix_checkpoints_thread", ["thread_id", "checkpoint_ns", "step"], unique=False
         )
 
     op.create_table(
