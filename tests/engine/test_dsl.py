@@ -197,10 +197,6 @@ def test_the_published_request_is_valid() -> None:
         ),
         ("name: x\nnodes: [{id: a}]", "Node 1 missing `type` field"),
         ("name: x\nnodes: [7]", "`nodes` must be a list of mappings"),
-        (
-            "based_on: other\npatches: []",
-            "The fork form (`based_on`) cannot be compiled without its source",
-        ),
     ],
 )
 def test_what_cannot_be_read_is_a_parse_error(text: str, error: str) -> None:
@@ -387,3 +383,41 @@ def test_steps_follow_each_other_as_written() -> None:
         "d → __end__ ?end",
     ]
     assert config_of(compiled, "c") == {"source_node": "trigger_chat_1", "field": "payload.items"}
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (
+            steps("{id: a, type: agent, model: gpt-4o, promt: hi}"),
+            "Step 'a': unknown key 'promt' is ignored; did you mean 'prompt'?",
+        ),
+        (
+            steps("{id: w, type: wait, tools: [calculator]}"),
+            "Step 'w': unknown key 'tools' is ignored",
+        ),
+        (
+            steps("{id: l, type: loop, over: l, body: [{id: b, type: wait, zzz: 1}]}"),
+            "Step 'b': unknown key 'zzz' is ignored",
+        ),
+        (
+            steps("{id: w, type: wait}", head="name: x\ntriggers: chat\n"),
+            "Unknown key 'triggers' is ignored; did you mean 'trigger'?",
+        ),
+        (
+            "name: x\nnodes: [{id: a, type: wait, labels: b}]",
+            "Node 'a': unknown key 'labels' is ignored; did you mean 'label'?",
+        ),
+        (
+            "name: x\nnodes: []\nedges: [{source: a, target: b, kind: direct}]",
+            "Edge 1: unknown key 'kind' is ignored",
+        ),
+        (
+            "workflow: {name: x, slug: y}\nnodes: []",
+            "`workflow`: unknown key 'slug' is ignored",
+        ),
+    ],
+)
+def test_a_key_nobody_reads_is_warned_of(text: str, warning: str) -> None:
+    """Mostly a slip of the pen, so what was perhaps meant is named."""
+    assert warning in check_document(text, LISTED).warnings

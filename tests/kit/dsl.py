@@ -1,6 +1,8 @@
 """What the tests of the DSL share: documents written short, graphs written as text."""
 
-from pipelit.engine.dsl import Catalogue, Compiled, check_document
+from pipelit.engine.definition import NodeDef
+from pipelit.engine.dsl import Catalogue, Compiled, FindSource, check_document
+from pipelit.engine.dsl.fork import no_source
 
 NOBODY = Catalogue()
 
@@ -17,7 +19,12 @@ def drawn(compiled: Compiled) -> list[str]:
 
 def config_of(compiled: Compiled, node_id: str) -> dict[str, object]:
     """Return the extra_config of a node."""
-    return dict(next(n.extra for n in compiled.nodes if n.node_id == node_id))
+    return dict(find_in(compiled, node_id).extra)
+
+
+def find_in(compiled: Compiled, node_id: str) -> NodeDef:
+    """Return a node."""
+    return next(node for node in compiled.nodes if node.node_id == node_id)
 
 
 def steps(*lines: str, head: str = "name: x\n") -> str:
@@ -25,8 +32,8 @@ def steps(*lines: str, head: str = "name: x\n") -> str:
     return f"{head}steps:\n" + "\n".join(f"  - {line}" for line in lines)
 
 
-def error_of(text: str, catalogue: Catalogue = NOBODY) -> str:
+def error_of(text: str, catalogue: Catalogue = NOBODY, find_source: FindSource = no_source) -> str:
     """Return the one error of a document."""
-    checked = check_document(text, catalogue)
+    checked = check_document(text, catalogue, find_source)
     assert (checked.valid, checked.node_count, len(checked.errors)) == (False, 0, 1), checked
     return checked.errors[0]

@@ -41,15 +41,17 @@ def resolve_models(
     return found
 
 
-def attach_model(draft: Draft, step: Step, resolution: Resolution) -> None:
-    """Give a step its own model node."""
+def attach_model(
+    draft: Draft, owner: str, resolution: Resolution, node_id: str | None = None
+) -> None:
+    """Give a step its own model node, `ai_model_{owner}` unless it is to be another."""
     choice = resolution.model
     config = {
         "llm_credential_id": choice.credential_id,
         "model_name": choice.model_name,
         "temperature": choice.temperature,
     }
-    draft.attach(f"ai_model_{step.id}", "ai_model", config, owner=step.id, label="llm")
+    draft.attach(node_id or f"ai_model_{owner}", "ai_model", config, owner=owner, label="llm")
     draft.warn(*resolution.warnings)
 
 
@@ -61,7 +63,8 @@ def attach_others(draft: Draft, step: Step, catalogue: Catalogue) -> None:
     """
     if step.component_type in _AGENTS:
         for number, tool in enumerate(_listed(step, "tools"), start=1):
-            _attach_tool(draft, step, number, tool, catalogue.caller)
+            kind, extra = read_tool(step.id, tool, catalogue.caller)
+            attach_tool(draft, step.id, f"{kind}_{step.id}_{number}", kind, extra)
         if step.keys.get("memory"):
             for kind in ("memory_read", "memory_write"):
                 draft.attach(f"{kind}_{step.id}", kind, {}, owner=step.id, label="memory")
@@ -84,12 +87,20 @@ def _listed(step: Step, key: str) -> list[Any]:
     return written
 
 
-def _attach_tool(
-    draft: Draft, step: Step, number: int, tool: object, caller: Caller | None
-) -> None:
+def tool_type_of(word: str) -> str:
+    """Return the component type a tool's name stands for."""
+    return _ALIASES.get(word, word)
+
+
+def read_tool(owner: str, tool: object, caller: Caller | None) -> tuple[str, dict[str, Any]]:
+    """Read an inline tool of the step *owner*: its component type and its `extra_config`.
+
+    Raises:
+        BuildError: it is of no known kind, or inherits what is not there.
+    """
     keys = dict(tool) if isinstance(tool, dict) else {"type": tool}
     word = keys.pop("type", None)
-    component_type = _ALIASES.get(word, word) if isinstance(word, str) else ""
+    component_type = tool_type_of(word) if isinstance(word, str) else ""
     if not is_tool_capable(component_type):
         valid = [kind for kind in COMPONENT_TYPES if is_tool_capable(kind)]
         raise BuildError(
@@ -97,13 +108,19 @@ def _attach_tool(
         )
     config = keys.pop("config", None) or {}
     if not isinstance(config, dict):
-        raise BuildError(f"Step '{step.id}': `config` of a tool must be a mapping")
+        raise BuildError(f"Step '{owner}': `config` of a tool must be a mapping")
     extra = {
         key: _inherited(component_type, key, caller) if value == INHERIT else value
         for key, value in {**config, **keys}.items()
     }
-    node_id = f"{component_type}_{step.id}_{number}"
-    draft.attach(node_id, component_type, {"extra_config": extra}, owner=step.id, label="tool")
+    return component_type, extra
+
+
+def attach_tool(
+    draft: Draft, owner: str, node_id: str, component_type: str, extra: Mapping[str, Any]
+) -> None:
+    """Give a step a tool that `read_tool` read."""
+    draft.attach(node_id, component_type, {"extra_config": extra}, owner=owner, label="tool")
 
 
 def _inherited(component_type: str, key: str, caller: Caller | None) -> Any:

@@ -4,6 +4,8 @@ Contract: engine.md §27.1, workflows.md "validate-dsl".
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -11,7 +13,8 @@ from pipelit.engine.advice import Origin
 from pipelit.engine.definition import MAX_EDGES, MAX_NODES, EdgeDef, NodeDef
 from pipelit.engine.dsl.document import Head, parse_steps_form
 from pipelit.engine.dsl.draft import Draft
-from pipelit.engine.dsl.errors import BuildError, DslError, ParseError
+from pipelit.engine.dsl.errors import BuildError, DslError
+from pipelit.engine.dsl.fork import FindSource, build_fork, no_source, parse_based_on
 from pipelit.engine.dsl.graph_form import build_graph_form, parse_graph_head
 from pipelit.engine.dsl.models import Catalogue
 from pipelit.engine.dsl.source import load_mapping
@@ -19,13 +22,15 @@ from pipelit.engine.dsl.steps_form import build_steps_form
 from pipelit.engine.validate import Report, validate_workflow
 
 _MAX_SLUG = 255
+_FORK = "based_on"
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     """A sound workflow that is not stored yet.
 
     `slug` is the name's; whoever stores it appends `-2`, `-3` … if it is taken. Row ids count
-    from 1 in the order nodes and edges are to be created.
+    from 1 in the order nodes and edges are to be created. `forked_from` is the slug of the
+    workflow it was made of.
     """
 
     name: str
@@ -36,10 +41,11 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeDef, ...]
     edges: tuple[EdgeDef, ...]
     warnings: tuple[str, ...] = ()
+    forked_from: str | None = None
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a document is worth. The counts are those of the graph it would build."""
+    """What a document is worth. The counts are those of the graph it would build, 0 for a fork."""
 
     valid: bool
     errors: tuple[str, ...] = ()
@@ -48,13 +54,16 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     edge_count: int = 0
 
 
-def compile_document(text: str, catalogue: Catalogue) -> Compiled:
-    """Compile a document in steps or graph form.
+def compile_document(
+    text: str, catalogue: Catalogue, find_source: FindSource = no_source
+) -> Compiled:
+    """Compile a document of any form.
 
     Raises:
         DslError: it does not compile; the subclass says at which stage.
     """
-    head, draft = _build(text, catalogue)
+    raw = load_mapping(text)
+    head, draft = _build(raw, catalogue, find_source)
     report = _validate(head, draft)
     if not report.valid:
         raise BuildError(*report.errors)
@@ -67,13 +76,15 @@ def compile_document(text: str, catalogue: Catalogue) -> Compiled:
         nodes=tuple(draft.nodes.values()),
         edges=tuple(draft.edges),
         warnings=(*draft.warnings, *report.warnings),
+        forked_from=raw.get(_FORK),
     )
 
 
-def check_document(text: str, catalogue: Catalogue) -> Checked:
+def check_document(text: str, catalogue: Catalogue, find_source: FindSource = no_source) -> Checked:
     """Tell whether a document compiles; a broken one is a result, not an error."""
     try:
-        head, draft = _build(text, catalogue)
+        raw = load_mapping(text)
+        head, draft = _build(raw, catalogue, find_source)
     except DslError as error:
         return Checked(valid=False, errors=tuple(error.staged()))
     report = _validate(head, draft)
@@ -81,9 +92,19 @@ def check_document(text: str, catalogue: Catalogue) -> Checked:
         valid=report.valid,
         errors=tuple(BuildError(*report.errors).staged()),
         warnings=(*draft.warnings, *report.warnings),
-        node_count=len(draft.nodes),
-        edge_count=len(draft.edges),
+        node_count=0 if _FORK in raw else len(draft.nodes),
+        edge_count=0 if _FORK in raw else len(draft.edges),
     )
+
+
+def source_slug(text: str) -> str | None:
+    """Return the slug of the workflow that a document forks; None if it forks none.
+
+    Raises:
+        ParseError: it is no document.
+    """
+    raw = load_mapping(text)
+    return parse_based_on(raw) if _FORK in raw else None
 
 
 def slug_of(name: str) -> str:
@@ -93,11 +114,12 @@ def slug_of(name: str) -> str:
     return slug[:_MAX_SLUG].rstrip("-") or "workflow"
 
 
-def _build(text: str, catalogue: Catalogue) -> tuple[Head, Draft]:
-    raw = load_mapping(text)
-    if "based_on" in raw:
-        raise ParseError("The fork form (`based_on`) cannot be compiled without its source")
-    if "nodes" in raw and "steps" not in raw:
+def _build(
+    raw: Mapping[str, Any], catalogue: Catalogue, find_source: FindSource
+) -> tuple[Head, Draft]:
+    if _FORK in raw:
+        head, draft = build_fork(raw, catalogue, find_source)
+    elif "nodes" in raw and "steps" not in raw:
         head, draft = parse_graph_head(raw), build_graph_form(raw)
     else:
         document = parse_steps_form(raw)

@@ -11,9 +11,14 @@ import msgspec
 
 from pipelit.engine.dsl.errors import ParseError
 from pipelit.engine.dsl.step_types import STEP_TYPES, TRIGGER_WORDS, StepType
+from pipelit.engine.dsl.unknown import unknown_keys
 
 _STEP_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
-_MAX_NAME = 255
+MAX_NAME = 255
+_TOP_KEYS = frozenset(
+    {"name", "description", "tags", "trigger", "trigger_config", "model"}
+    | {"max_execution_seconds", "steps"}
+)
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +56,11 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
         """The id its node gets."""
         return f"{self.component_type}_1"
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings of its node."""
+        return {"extra_config": self.extra_config, "trigger_config": self.trigger_config}
+
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A document in steps form. `model` is the spec for steps that have none of their own."""
@@ -59,6 +69,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     trigger: Trigger
     model: Any
     steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def parse_steps_form(raw: Mapping[str, Any]) -> Document:
@@ -72,9 +83,13 @@ def parse_steps_form(raw: Mapping[str, Any]) -> Document:
         raise ParseError("DSL requires a `steps` list")
     if not isinstance(raw["steps"], list) or not raw["steps"]:
         raise ParseError("`steps` must be a non-empty list")
-    trigger = _parse_trigger(raw)
-    steps = tuple(_parse_steps(raw["steps"], "", set()))
-    return Document(head=head, trigger=trigger, model=raw.get("model"), steps=steps)
+    return Document(
+        head=head,
+        trigger=parse_trigger(raw),
+        model=raw.get("model"),
+        steps=tuple(parse_steps(raw["steps"], set())),
+        warnings=tuple(unknown_keys("", raw, _TOP_KEYS)),
+    )
 
 
 def parse_head(raw: Mapping[str, Any], max_execution_seconds: object = None) -> Head:
@@ -86,8 +101,8 @@ def parse_head(raw: Mapping[str, Any], max_execution_seconds: object = None) -> 
     name, tags = raw.get("name"), raw.get("tags") or []
     if not isinstance(name, str) or not name.strip():
         raise ParseError("DSL requires a `name` field")
-    if len(name) > _MAX_NAME:
-        raise ParseError(f"`name` must be at most {_MAX_NAME} characters")
+    if len(name) > MAX_NAME:
+        raise ParseError(f"`name` must be at most {MAX_NAME} characters")
     if not isinstance(tags, list) or not all(isinstance(tag, str) and tag for tag in tags):
         raise ParseError("`tags` must be a list of texts")
     seconds = max_execution_seconds
@@ -101,7 +116,12 @@ def parse_head(raw: Mapping[str, Any], max_execution_seconds: object = None) -> 
     )
 
 
-def _parse_trigger(raw: Mapping[str, Any]) -> Trigger:
+def parse_trigger(raw: Mapping[str, Any]) -> Trigger:
+    """Read `trigger` and `trigger_config`.
+
+    Raises:
+        ParseError: the trigger is of no known type, or its settings are no mapping.
+    """
     written = raw.get("trigger")
     keys = dict(written) if isinstance(written, dict) else {"type": written}
     word = keys.pop("type", None) or "none"
@@ -115,8 +135,16 @@ def _parse_trigger(raw: Mapping[str, Any]) -> Trigger:
     return Trigger(component_type=component_type, extra_config=keys, trigger_config=config)
 
 
-def _parse_steps(raw: list[Any], prefix: str, taken: set[str]) -> Iterator[Step]:
-    """Read a list of steps; *prefix* goes in front of the ids that are made up."""
+def parse_steps(raw: list[Any], taken: set[str], prefix: str = "") -> Iterator[Step]:
+    """Read a list of steps.
+
+    Args:
+        taken: ids that are in use already; those of the steps are added.
+        prefix: goes in front of the ids that are made up.
+
+    Raises:
+        ParseError: one of them is no step.
+    """
     for position, keys in enumerate(raw, start=1):
         if not isinstance(keys, dict):
             raise ParseError(f"Step {position} must be a mapping")
@@ -132,7 +160,7 @@ def _parse_steps(raw: list[Any], prefix: str, taken: set[str]) -> Iterator[Step]
         taken.add(step_id)
         body: tuple[Step, ...] = ()
         if step_type.component_type == "loop":
-            body = tuple(_parse_steps(_body(keys, step_id), f"{step_id}_", taken))
+            body = tuple(parse_steps(_body(keys, step_id), taken, f"{step_id}_"))
         yield Step(id=step_id, step_type=step_type, keys=keys, body=body)
 
 

@@ -1,9 +1,11 @@
 """A workflow while it is being put together. Contract: engine.md §27.1."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Self
 
-from pipelit.engine.definition import EdgeDef, EdgeType, NodeDef
+import msgspec
+
+from pipelit.engine.definition import FLOW_LABELS, EdgeDef, EdgeType, NodeDef
 from pipelit.engine.dsl.errors import BuildError
 from pipelit.engine.edges import identity
 from pipelit.engine.specs import complete_config
@@ -24,6 +26,74 @@ class Draft:
         self._identities: set[tuple[str, ...]] = set()
         self._columns = 0
         self._below: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, nodes: Iterable[NodeDef], edges: Iterable[EdgeDef]) -> Self:
+        """Begin with a workflow that is there already; what is added stands to the right of it."""
+        draft = cls()
+        for node in sorted(nodes, key=lambda node: node.id):
+            draft.add_node(node)
+            draft._columns = max(draft._columns, node.position_x // _COLUMN + 1)
+        for edge in sorted(edges, key=lambda edge: edge.id):
+            draft.add_edge(edge)
+            if edge.edge_label not in FLOW_LABELS:
+                owner = edge.target_node_id
+                draft._below[owner] = draft._below.get(owner, 0) + 1
+        return draft
+
+    def free_id(self, stem: str, first: int | None = None) -> str:
+        """Return *stem*, or with the first number behind it that makes it unused.
+
+        Args:
+            first: the number to begin with, when the stem alone is no id.
+        """
+        node_id, number = (stem, 2) if first is None else (f"{stem}_{first}", first + 1)
+        while node_id in self.nodes:
+            node_id, number = f"{stem}_{number}", number + 1
+        return node_id
+
+    def replace(self, node: NodeDef) -> None:
+        """Put *node* in the place of the one with its id."""
+        self.nodes[node.node_id] = node
+
+    def remove_edges(self, doomed: Collection[EdgeDef]) -> None:
+        """Remove edges, then whatever only served a node through them."""
+        self.edges = [edge for edge in self.edges if edge not in doomed]
+        self._identities = {identity(edge) for edge in self.edges}
+        freed = {edge.source_node_id for edge in doomed if edge.edge_label not in FLOW_LABELS}
+        used = {edge.source_node_id for edge in self.edges}
+        used |= {edge.target_node_id for edge in self.edges if edge.edge_label in FLOW_LABELS}
+        self.remove_nodes(freed - used)
+
+    def remove_nodes(self, node_ids: Collection[str]) -> None:
+        """Remove nodes, their edges, and whatever only served them."""
+        present = [node_id for node_id in node_ids if node_id in self.nodes]
+        for node_id in present:
+            del self.nodes[node_id]
+        touching = [
+            edge
+            for edge in self.edges
+            if edge.source_node_id in present or edge.target_node_id in present
+        ]
+        if touching:
+            self.remove_edges(touching)
+
+    def move_edges(self, moved: Collection[EdgeDef], source: str) -> None:
+        """Have edges leave *source* instead; each keeps its place in the order."""
+        edges, self.edges, self._identities = self.edges, [], set()
+        for edge in edges:
+            new = msgspec.structs.replace(edge, source_node_id=source) if edge in moved else edge
+            self.add_edge(new)
+
+    def number(self) -> None:
+        """Number nodes and edges from 1 in their order, after some were removed."""
+        self.nodes = {
+            node.node_id: msgspec.structs.replace(node, id=row)
+            for row, node in enumerate(self.nodes.values(), start=1)
+        }
+        self.edges = [
+            msgspec.structs.replace(edge, id=row) for row, edge in enumerate(self.edges, start=1)
+        ]
 
     def add_step(
         self,

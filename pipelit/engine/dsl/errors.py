@@ -37,5 +37,18 @@ class BuildError(DslError):
     stage = "Graph build"
 
 
+class SourceNotFound(DslError):
+    """The workflow a fork starts from is not there, or not visible to who asks."""
+
+    stage = ""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"Source workflow '{slug}' not found")
+
+    def staged(self) -> list[str]:
+        """Return the problem as it is: it lies outside the document."""
+        return list(self.problems)
+
+
 class UnreadableKey(Exception):
     """A key of a step has a value nobody can use; the text says which and why."""

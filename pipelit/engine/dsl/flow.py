@@ -1,10 +1,10 @@
 """How steps follow each other. Contract: engine.md §27.3 "Flow"."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pipelit.engine.definition import END
-from pipelit.engine.dsl.document import Document, Step
+from pipelit.engine.dsl.document import Step
 from pipelit.engine.dsl.draft import Draft
 from pipelit.engine.dsl.errors import BuildError
 from pipelit.engine.dsl.step_types import rules_of
@@ -16,23 +16,13 @@ FALLBACK = "__other__"
 class _Wiring:
     """The steps of one document and what each of them may be followed by."""
 
-    def __init__(self, document: Document) -> None:
-        steps = list(all_steps(document.steps))
-        self._ids = {step.id for step in steps}
+    def __init__(self, written: Sequence[Step], others: Collection[str]) -> None:
+        steps = list(all_steps(written))
+        self._ids = {step.id for step in steps} | set(others)
         # A step that is named as a branch, or that handles errors, is entered only as such.
         self._claimed = {step.id for step in steps if step.component_type == "error_handler"}
         for step in steps:
-            self._claimed |= {target for _, target in self.branches(step)}
-
-    def branches(self, step: Step) -> list[tuple[str, str]]:
-        """Return where a switch leads: (condition value, target)."""
-        if step.component_type != "switch":
-            return []
-        routes = [rule["route"] for rule in rules_of(step.keys) if rule.get("route")]
-        found = [(str(route), str(route)) for route in routes]
-        if step.keys.get("default"):
-            found.append((FALLBACK, str(step.keys["default"])))
-        return found
+            self._claimed |= {target for _, target in branches(step)}
 
     def successors(self, steps: Sequence[Step], position: int) -> list[str]:
         """Return what follows the step unconditionally; empty where the flow ends."""
@@ -55,14 +45,27 @@ class _Wiring:
         return name
 
 
-def connect_steps(draft: Draft, document: Document) -> None:
-    """Draw every flow edge of the document.
+def connect_steps(draft: Draft, steps: Sequence[Step], others: Collection[str] = ()) -> None:
+    """Draw every flow edge that leaves one of *steps*.
+
+    Args:
+        others: nodes that are there already; steps may name them.
 
     Raises:
         BuildError: a step names one that is not there.
     """
-    draft.connect(document.trigger.node_id, document.steps[0].id)
-    _connect(draft, _Wiring(document), document.steps, loop_id=None)
+    _connect(draft, _Wiring(steps, others), steps, loop_id=None)
+
+
+def branches(step: Step) -> list[tuple[str, str]]:
+    """Return where a switch leads: (condition value, target)."""
+    if step.component_type != "switch":
+        return []
+    routes = [rule["route"] for rule in rules_of(step.keys) if rule.get("route")]
+    found = [(str(route), str(route)) for route in routes]
+    if step.keys.get("default"):
+        found.append((FALLBACK, str(step.keys["default"])))
+    return found
 
 
 def all_steps(steps: Sequence[Step]) -> Iterator[Step]:
@@ -74,14 +77,14 @@ def all_steps(steps: Sequence[Step]) -> Iterator[Step]:
 
 def _connect(draft: Draft, wiring: _Wiring, steps: Sequence[Step], loop_id: str | None) -> None:
     for position, step in enumerate(steps):
-        branches = wiring.branches(step)
-        for value, name in branches:
+        routes = branches(step)
+        for value, name in routes:
             target = END if name == STOP else wiring.known(step, name)
             draft.connect(step.id, target, edge_type="conditional", value=value)
         successors = wiring.successors(steps, position)
         for target in successors:
             draft.connect(step.id, target)
-        if loop_id is not None and not successors and not branches:
+        if loop_id is not None and not successors and not routes:
             draft.connect(step.id, loop_id, label="loop_return")
         for name in _names(step.keys.get("for")) if step.component_type == "error_handler" else ():
             draft.connect(wiring.known(step, name), step.id)

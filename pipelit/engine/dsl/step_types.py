@@ -19,6 +19,13 @@ _FENCE = re.compile(r"\A\s*```[^\n`]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 _OVER = re.compile(r"(?:\{\{\s*)?([A-Za-z0-9_][A-Za-z0-9_-]*)(?:\.([\w.-]+))?(?:\s*\}\})?")
 
 
+CODE_KEYS = ("snippet", "code")
+PROMPT_KEYS = ("prompt", "system_prompt")
+_COMMON_KEYS = (
+    "id", "name", "type", "label", "next", "interrupt_before", "interrupt_after", "config",
+)  # fmt: skip
+
+
 def _same(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (name,) for name in names}
 
@@ -30,13 +37,21 @@ def _nothing(_: Mapping[str, Any]) -> dict[str, Any]:
 class StepType(msgspec.Struct, frozen=True, kw_only=True):
     """One word a step may have as its `type`.
 
-    `more` computes the keys that are not copied as they are.
+    `more` computes the keys that are not copied as they are; `others` names what it, the flow or
+    the attachments read.
     """
 
     component_type: str
     keys: Keys = {}
     prompt: bool = False
     more: Callable[[Mapping[str, Any]], dict[str, Any]] = _nothing
+    others: tuple[str, ...] = ()
+
+    def known_keys(self) -> frozenset[str]:
+        """Return every key that a step of this type may have."""
+        named = {name for names in self.keys.values() for name in names}
+        prompts = PROMPT_KEYS if self.prompt else ()
+        return frozenset({*_COMMON_KEYS, *prompts, *named, *self.others})
 
 
 def first_of(step: Mapping[str, Any], names: tuple[str, ...]) -> Any:
@@ -61,11 +76,14 @@ def source_of(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _code(step: Mapping[str, Any]) -> dict[str, Any]:
-    snippet = first_of(step, ("snippet", "code"))
-    if not isinstance(snippet, str):
-        return {}
+    snippet = first_of(step, CODE_KEYS)
+    return {"code": without_fence(snippet)} if isinstance(snippet, str) else {}
+
+
+def without_fence(snippet: str) -> str:
+    """Return the code inside a Markdown fence, or the text as it is."""
     fenced = _FENCE.match(snippet)
-    return {"code": fenced[1] if fenced else snippet}
+    return fenced[1] if fenced else snippet
 
 
 def _transform(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,28 +130,52 @@ _DEEP_AGENT: Keys = MappingProxyType(
     }
 )
 
+_AGENT_OTHERS = ("model", "tools", "skills", "memory")
+
 STEP_TYPES: Mapping[str, StepType] = MappingProxyType(
     {
-        "agent": StepType(component_type="agent", keys=_AGENT, prompt=True),
-        "deep_agent": StepType(component_type="deep_agent", keys=_DEEP_AGENT, prompt=True),
+        "agent": StepType(component_type="agent", keys=_AGENT, prompt=True, others=_AGENT_OTHERS),
+        "deep_agent": StepType(
+            component_type="deep_agent", keys=_DEEP_AGENT, prompt=True, others=_AGENT_OTHERS
+        ),
         "categorizer": StepType(
-            component_type="categorizer", keys=_same("categories", "input_template"), prompt=True
+            component_type="categorizer",
+            keys=_same("categories", "input_template"),
+            prompt=True,
+            others=("model", "output_parser"),
         ),
         "extractor": StepType(
-            component_type="extractor", keys={"extraction_schema": ("schema",)}, prompt=True
+            component_type="extractor",
+            keys={"extraction_schema": ("schema",)},
+            prompt=True,
+            others=("model", "output_parser"),
         ),
         "router": StepType(
-            component_type="router", keys=_same("condition_field", "condition_expression")
+            component_type="router",
+            keys=_same("condition_field", "condition_expression"),
+            others=("model",),
         ),
-        "code": StepType(component_type="code", keys=_same("language", "timeout"), more=_code),
-        "transform": StepType(component_type="code", more=_transform),
+        "code": StepType(
+            component_type="code",
+            keys=_same("language", "timeout"),
+            more=_code,
+            others=CODE_KEYS,
+        ),
+        "transform": StepType(component_type="code", more=_transform, others=("template",)),
         "http": StepType(
             component_type="http_request",
             keys=_same("url", "method", "headers", "body", "timeout"),
         ),
-        "switch": StepType(component_type="switch", more=_switch),
-        "loop": StepType(component_type="loop", keys=_same("on_error"), more=_loop),
-        "filter": StepType(component_type="filter", keys=_same("rules"), more=source_of),
+        "switch": StepType(component_type="switch", more=_switch, others=("rules", "default")),
+        "loop": StepType(
+            component_type="loop",
+            keys=_same("on_error"),
+            more=_loop,
+            others=("over", "body", "max_iterations"),
+        ),
+        "filter": StepType(
+            component_type="filter", keys=_same("rules"), more=source_of, others=("over",)
+        ),
         "merge": StepType(component_type="merge", keys=_same("mode", "source_nodes")),
         "aggregator": StepType(
             component_type="aggregator", keys=_same("operation", "field", "source_node")
@@ -158,7 +200,7 @@ STEP_TYPES: Mapping[str, StepType] = MappingProxyType(
             component_type="reply_chat", keys={"message": ("message", "template")}
         ),
         "identify_user": StepType(component_type="identify_user", keys=_same("channel")),
-        "error_handler": StepType(component_type="error_handler"),
+        "error_handler": StepType(component_type="error_handler", others=("for",)),
     }
 )
 
