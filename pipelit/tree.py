@@ -19,7 +19,7 @@ from pipelit.actors.chats import ChatSession
 from pipelit.actors.delivery import Delivery
 from pipelit.actors.error_dispatch import ErrorDispatch
 from pipelit.actors.expiries import Expiries
-from pipelit.actors.hub import Hub
+from pipelit.actors.hub import Announcement, Hub
 from pipelit.actors.leases import Lease, escalate_when_lost
 from pipelit.actors.manager import Manager
 from pipelit.actors.reconciler import Reconciler
@@ -31,6 +31,7 @@ from pipelit.actors.runtime import (
     Record,
     RestartLimit,
     RestartLimitExceeded,
+    Sink,
     SupervisorSpec,
     System,
     open_system,
@@ -38,12 +39,15 @@ from pipelit.actors.runtime import (
 from pipelit.actors.schedule_keeper import ScheduleKeeper
 from pipelit.actors.schedules import Schedule
 from pipelit.actors.store_writer import StoreWriter, escalate_on_corruption
+from pipelit.actors.stuck import StuckWatch
 from pipelit.assembly.base import Base, World, open_base
 from pipelit.assembly.engine import build_execution_parts, build_schedule_parts
 from pipelit.assembly.web import build_web
 from pipelit.clock import Clock, Ids
 from pipelit.errors import PipelitError
 from pipelit.logs import log_supervision
+from pipelit.metrics import Metrics
+from pipelit.services.supervision import broadcast_to
 from pipelit.settings import Settings
 from pipelit.web.actor import WebServer, escalate_if_not_listening, require_address
 
@@ -107,7 +111,12 @@ async def run_server(settings: Settings, world: World) -> AsyncIterator[System]:
         base = await open_base(settings, world, stack)
         root = build_root(base)
         system = await stack.enter_async_context(
-            open_system(root, wall=lambda: world.clock.now().timestamp(), sinks=(_log_record,))
+            open_system(
+                root,
+                wall=lambda: world.clock.now().timestamp(),
+                sinks=(_log_record, _counter(base.metrics), broadcast_to(base.board)),
+                on_lag=base.metrics.loop_was_late,
+            )
         )
         yield system
 
@@ -138,7 +147,7 @@ def build_root(base: Base) -> SupervisorSpec:
             ChildSpec(
                 id="hub",
                 kind="hub",
-                start=lambda: Hub(base.board, store, world.clock),
+                start=lambda: Hub(base.board, store, world.clock, observe=_observer(base.metrics)),
                 mailbox=Mailbox(capacity=HUB_MAILBOX),
             ),
             ChildSpec(
@@ -212,6 +221,7 @@ def build_root(base: Base) -> SupervisorSpec:
                     zombie_threshold=lambda: base.live.zombie_execution_threshold_seconds,
                 ),
             ),
+            ChildSpec(id="stuck", kind="stuck_watch", start=lambda: StuckWatch(base.stuck)),
             ChildSpec(
                 id="web",
                 kind="web",
@@ -231,6 +241,14 @@ def build_root(base: Base) -> SupervisorSpec:
 
 def _log_record(record: Record) -> None:
     log_supervision(msgspec.to_builtins(record))
+
+
+def _counter(metrics: Metrics) -> Sink:
+    return lambda record: metrics.supervised(record.event, record.kind)
+
+
+def _observer(metrics: Metrics) -> Callable[[Announcement], object]:
+    return lambda said: metrics.hear(said.type, said.execution_id, said.timestamp or 0.0, said.data)
 
 
 def _sentences(group: BaseExceptionGroup[Any]) -> list[str]:

@@ -144,6 +144,8 @@ class Execution(Actor[ExecutionMessage]):
         )
         self._clock.begin()
         await self._commit(changes, begin=rows.Begin(beginning.snapshot))
+        waited = self._parts.clock.now() - self._loaded.created_at
+        self._parts.on_begun(waited.total_seconds())
 
     def _rebuild(self) -> None:
         self._adopt_plan(Plan(msgspec.convert(self._loaded.snapshot, Snapshot)))

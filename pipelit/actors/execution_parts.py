@@ -1,5 +1,6 @@
 """What executions share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelit.actors.node_task import NodeRunner
@@ -25,3 +26,5 @@ class ExecutionParts:
     size_limits: SizeLimits
     answer_seconds: float = 300.0
     """How long a question to a person stays open."""
+    on_begun: Callable[[float], object] = lambda _: None
+    """Told of each execution that begins how many seconds it had waited; for metrics."""

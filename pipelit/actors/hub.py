@@ -151,7 +151,16 @@ class Board:
 class Hub(Actor[HubMessage]):
     """Delivers. Its mailbox is large and refuses when full: a reader then sees a jump of `seq`."""
 
-    def __init__(self, board: Board, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        board: Board,
+        store: Store,
+        clock: Clock,
+        *,
+        observe: Callable[[Announcement], object] = lambda _: None,
+    ) -> None:
+        """*observe* hears of every event of an execution, for metrics; never raises."""
+        self._observe = observe
         self._board = board
         self._store = store
         self._clock = clock
@@ -166,6 +175,7 @@ class Hub(Actor[HubMessage]):
         """Deliver an event, or send it through the look-up first."""
         match message:
             case Announcement():
+                self._observe(message)
                 self._announce(message)
             case Canvas():
                 if message.type == "workflow_updated":

@@ -5,6 +5,7 @@ gets the row as it is. Contract: schedules.md "Tick and outcome", engine.md §26
 """
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 from sqlalchemy import Connection
@@ -41,12 +42,18 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
 class Ticked(msgspec.Struct, frozen=True, kw_only=True):
     """The job after a tick; None if it is gone.
 
-    `started`: an execution was created. `waits`: a missed time has to wait for a run to end.
+    `outcome`: what came of the due time; None: nothing yet, or it was not due any more.
+    `waits`: a missed time has to wait for a run to end.
     """
 
     job: ScheduleRow | None
-    started: bool = False
+    outcome: Literal["started", "failed", "skipped"] | None = None
     waits: bool = False
+
+    @property
+    def started(self) -> bool:
+        """An execution was created."""
+        return self.outcome == "started"
 
 
 def look(conn: Connection, job_id: str) -> tuple[ScheduleRow | None, list[queries.Run]]:
@@ -75,7 +82,7 @@ def _catches_up(job: ScheduleRow, tick: Tick) -> bool:
 
 
 def _skip(conn: Connection, job: ScheduleRow, tick: Tick) -> Ticked:
-    return Ticked(job=_save(conn, rules.skip(job, now=tick.now), now=tick.now))
+    return Ticked(job=_save(conn, rules.skip(job, now=tick.now), now=tick.now), outcome="skipped")
 
 
 def _fire(conn: Connection, job: ScheduleRow, workflow: WorkflowRow | None, tick: Tick) -> Ticked:
@@ -84,11 +91,11 @@ def _fire(conn: Connection, job: ScheduleRow, workflow: WorkflowRow | None, tick
     if isinstance(start, NewExecution):
         queries.add_fire(conn, job, execution_id=start.id, now=tick.now)
         executions.create(conn, start)
-        return Ticked(job=_save(conn, fired, now=tick.now), started=True)
+        return Ticked(job=_save(conn, fired, now=tick.now), outcome="started")
     queries.add_fire(conn, job, execution_id=None, outcome="failed", now=tick.now)
     makes_up = tick.until is not None and fired.due_at <= tick.until
     failed = rules.settle(fired, "failed", start, now=tick.now, makes_up=makes_up)
-    return Ticked(job=_save(conn, failed, now=tick.now))
+    return Ticked(job=_save(conn, failed, now=tick.now), outcome="failed")
 
 
 def _prepare(

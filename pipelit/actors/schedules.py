@@ -76,6 +76,8 @@ class ScheduleParts:
     ids: Ids
     default_limit: Callable[[], int]
     """Seconds an execution may take if its workflow says nothing."""
+    observe: Callable[[str, float], object] = lambda _outcome, _lag: None
+    """Told of each due time that had its effect, and how many seconds late; for metrics."""
 
 
 class Schedule(Actor[ScheduleMessage]):
@@ -184,6 +186,8 @@ class Schedule(Actor[ScheduleMessage]):
         )
         ticked = await self._write(partial(schedule_units.tick, tick=tick))
         self._adopt(ticked.job)
+        if ticked.outcome is not None:
+            self._parts.observe(ticked.outcome, (now - tick.nominal_time).total_seconds())
         if ticked.started:
             self._follow(tick.execution_id, Run(tick.execution_id))
         if ticked.waits and not self._runs:  # somebody else's run: nobody will tell us

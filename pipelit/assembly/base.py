@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import trio
 
 from pipelit.actors.hub import Board
+from pipelit.actors.stuck import StuckFinder
 from pipelit.actors.turns import Subjects
 from pipelit.clock import Clock, Ids
 from pipelit.llm.prices import Prices, load_prices
 from pipelit.llm.provider import ProviderCache
+from pipelit.metrics import Metrics
 from pipelit.net.egress import EgressPolicy
 from pipelit.net.gateway import Gateway
 from pipelit.net.http import HttpClient
@@ -55,6 +57,8 @@ class Base:
     live: LiveSettings
     subjects: Subjects
     """Epics that are being changed."""
+    metrics: Metrics
+    stuck: StuckFinder
 
     @property
     def owner(self) -> Owner:
@@ -82,10 +86,14 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         settings.egress_allow, own_urls=(settings.searxng_url, settings.gateway_url)
     )
     resolver = SystemResolver()
-    http = HttpClient(policy, "workflow", resolver=resolver)
-    provider_http = HttpClient(policy, "provider", resolver=resolver)
+    metrics = Metrics()
+    blocked = metrics.egress_blocked
+    http = HttpClient(policy, "workflow", resolver=resolver, on_blocked=blocked)
+    provider_http = HttpClient(policy, "provider", resolver=resolver, on_blocked=blocked)
     raw = provider_http.raw_client()
-    opened = await stack.enter_async_context(open_store(config, say=world.say))
+    opened = await stack.enter_async_context(
+        open_store(config, say=world.say, on_commit=metrics.committed)
+    )
     stack.push_async_callback(http.aclose)
     stack.push_async_callback(provider_http.aclose)
     stack.push_async_callback(raw.aclose)
@@ -109,4 +117,10 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         prices=prices,
         live=LiveSettings(settings),
         subjects=Subjects(),
+        metrics=metrics,
+        stuck=StuckFinder(
+            opened.store,
+            Owner(opened.node_id, opened.epoch),
+            max_running=settings.max_concurrent_executions,
+        ),
     )

@@ -40,6 +40,7 @@ def build_execution_parts(base: Base) -> ExecutionParts:
             node_output=settings.max_node_output_bytes, state=settings.max_state_bytes
         ),
         answer_seconds=settings.confirmation_timeout_seconds,
+        on_begun=base.metrics.execution_began,
     )
 
 
@@ -51,6 +52,7 @@ def build_schedule_parts(base: Base) -> ScheduleParts:
         clock=base.world.clock,
         ids=base.world.ids,
         default_limit=lambda: base.settings.max_execution_seconds,
+        observe=base.metrics.schedule_fired,
     )
 
 

@@ -9,6 +9,7 @@ from pipelit.assembly.processes import (
     build_processes,
     skill_roots,
 )
+from pipelit.engine.outcome import Usage
 from pipelit.llm.locality import is_local
 from pipelit.llm.types import ProviderSpec
 from pipelit.nodes.agent import AgentParts, agent_component
@@ -63,11 +64,21 @@ def build_models(base: Base, credentials: CredentialsService) -> ModelParts:
             return "missing" if found is NoProvider.MISSING else "not_llm"
         return found
 
+    def count(spec: ProviderSpec, model: str, outcome: str, used: Usage) -> None:
+        base.metrics.model_called(
+            spec.provider_type,
+            model,
+            outcome,
+            tokens=(used.input_tokens, used.output_tokens),
+            cost_micros=used.cost_micros,
+        )
+
     return ModelParts(
         providers=base.providers,
         find_credential=find_credential,
         prices=base.prices,
         is_local=lambda spec: is_local(spec.base_url, base.resolver),
+        on_call=count,
     )
 
 

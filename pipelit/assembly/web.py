@@ -15,6 +15,7 @@ from pipelit.assembly.accounts import build_accounts
 from pipelit.assembly.base import Base
 from pipelit.assembly.canvas import build_canvas
 from pipelit.assembly.engine import build_credentials
+from pipelit.assembly.operations import build_operations
 from pipelit.assembly.resources import build_resources
 from pipelit.assembly.starts import build_entrances, build_starter
 from pipelit.net.broker import ping_broker
@@ -39,6 +40,7 @@ from pipelit.web.routes import (
     mfa,
     node_schedules,
     nodes,
+    operations,
     resume,
     retry,
     schedules,
@@ -76,7 +78,9 @@ API_ROUTES = (
     *memory.ROUTES,
     *workspaces.ROUTES,
     *settings_routes.ROUTES,
+    *operations.ROUTES,
 )
+ROOT_ROUTES = (*system_routes.ROUTES, *operations.ROOT_ROUTES)
 
 MAX_STALL = 5.0
 """Seconds without a commit, though some wait, after which the server is not ready."""
@@ -106,26 +110,28 @@ async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
             readiness=partial(_readiness, store, stopping),
             broker=partial(ping_broker, settings.redis_url) if settings.redis_url else None,
         ),
+        *build_operations(base, system),
         await trio.to_thread.run_sync(_describe),
     )
     return build_app(
         api_routes=API_ROUTES,
-        root_routes=system_routes.ROUTES,
+        root_routes=ROOT_ROUTES,
         services=services,
         authenticate=authenticator.authenticate,
-        serve_socket=SocketEndpoint(feed, authenticator.authenticate, stopping),
+        serve_socket=SocketEndpoint(feed, authenticator.authenticate, stopping, base.metrics),
         stopping=stopping,
         ids=world.ids,
         options=WebOptions(
             max_request_bytes=settings.max_request_bytes,
             cors_allow_all_origins=settings.cors_allow_all_origins,
         ),
+        observe=base.metrics.request_answered,
     )
 
 
 def _describe() -> ApiDocument:
     """Write the documentation of all routes: noticeable work, so for a thread."""
-    return system_routes.describe(API_ROUTES, system_routes.ROUTES, version=__version__)
+    return system_routes.describe(API_ROUTES, ROOT_ROUTES, version=__version__)
 
 
 def _readiness(store: Store, stopping: trio.Event) -> Readiness:

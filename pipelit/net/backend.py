@@ -4,7 +4,7 @@ The HTTP library asks for `(host, port)`; the host is resolved once, every addre
 and the socket goes to one of them, never to the name again. TLS still verifies the name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpcore2
@@ -19,7 +19,15 @@ CONNECT_SECONDS = 30.0
 class EgressGuard:
     """Resolves and checks hosts for one caller."""
 
-    def __init__(self, policy: EgressPolicy, caller: Caller, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        caller: Caller,
+        resolver: Resolver,
+        on_blocked: Callable[[Caller], object] = lambda _: None,
+    ) -> None:
+        """*on_blocked* is told of each refusal, for metrics."""
+        self._on_blocked = on_blocked
         self._policy = policy
         self._caller: Caller = caller
         self._resolver = resolver
@@ -37,6 +45,7 @@ class EgressGuard:
         opened = await self._listed_addresses(port)
         refused = self._policy.find_refused(self._caller, host, addresses, opened=opened)
         if refused is not None:
+            self._on_blocked(self._caller)
             raise EgressBlocked(host, refused)
         return addresses
 

@@ -6,7 +6,7 @@ the environment, keeps no cookies, and closes the socket at once when the caller
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 import httpx2
@@ -74,8 +74,9 @@ class HttpClient:
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         user_agent: str = "pipelit",
+        on_blocked: Callable[[Caller], object] = lambda _: None,
     ) -> None:
-        self._guard = EgressGuard(policy, caller, resolver or SystemResolver())
+        self._guard = EgressGuard(policy, caller, resolver or SystemResolver(), on_blocked)
         self._ssl = ssl_context or httpx2.create_ssl_context()
         self._transport = CheckedTransport(self._guard, self._ssl)
         self._user_agent = user_agent

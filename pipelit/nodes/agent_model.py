@@ -11,6 +11,7 @@ import msgspec
 
 from pipelit.engine.context import budget
 from pipelit.engine.messages import ChatMessage
+from pipelit.engine.outcome import Usage
 from pipelit.llm.models import is_anthropic_service, wants_system_prompt_fallback, window_of
 from pipelit.llm.prices import Prices
 from pipelit.llm.types import ModelRequest, Provider, Providers, ProviderSpec, ToolSpec
@@ -30,6 +31,9 @@ DEFAULT_TIMEOUT = 120
 DEFAULT_RETRIES = 2
 MAX_RETRIES = 10
 
+OnCall: TypeAlias = Callable[[ProviderSpec, str, str, Usage], object]
+"""(provider, model, how it ended, what it used) of one call; `success`, `failed`, `cancelled`."""
+
 FindCredential: TypeAlias = Callable[[int], Awaitable[ProviderSpec | Literal["missing", "not_llm"]]]
 
 
@@ -42,6 +46,8 @@ class ModelParts:
     prices: Prices
     is_local: Callable[[ProviderSpec], Awaitable[bool]]
     """Whether the provider is reached at a loopback or private address."""
+    on_call: OnCall = lambda *_: None
+    """Told of every call; for metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,7 @@ class Model:
     warnings: tuple[dict[str, Any], ...]
     price: Callable[[int, int], int] | None
     """(input tokens, output tokens) -> micro-dollars; None when nobody knows the price."""
+    on_call: OnCall = lambda *_: None
 
     def system_messages(self, prompt: str, timestamp: str) -> tuple[ChatMessage, ...]:
         """Return what carries the system prompt in a call; none of it is ever stored."""
@@ -140,6 +147,7 @@ async def resolve_model(call: NodeCall, parts: ModelParts) -> Model:
         ),
         warnings=_warnings(window.problems, prompt_budget),
         price=None if price is None else price.cost,
+        on_call=parts.on_call,
     )
 
 

@@ -48,13 +48,19 @@ async def call_model(
     """
     request = model.request((*prompt.system, *_fit(model, prompt)), prompt.tools)
     usage: MessageUsage | None = None
+    outcome = "cancelled"
     try:
         response = await model.provider.complete(
             request, on_text=on_text or _ignore, on_alive=on_alive
         )
-        usage = response.usage
+        usage, outcome = response.usage, "success"
+    except Exception:
+        outcome = "failed"
+        raise
     finally:
-        on_spent(*_spent(model, usage))
+        spent, warnings = _spent(model, usage)
+        model.on_call(model.spec, model.name, outcome, spent)
+        on_spent(spent, warnings)
     return response
 
 

@@ -2,11 +2,19 @@
 
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TypeAlias
 
 import msgspec
 
+OnCommit: TypeAlias = Callable[[int, float], object]
+"""(units, seconds) of one committed transaction; must be quick and never raise."""
+
 _RING = 1024
+
+
+def ignore_commit(_units: int, _seconds: float) -> None:
+    """Nobody wants to know."""
 
 
 class StoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +53,8 @@ class StoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Meter:
     """Running totals and the latest transactions. Owned by the writer."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_commit: OnCommit = ignore_commit) -> None:
+        self._on_commit = on_commit
         self.commits = 0
         self.units = 0
         self.failed_units = 0
@@ -61,6 +70,7 @@ class Meter:
         self.commit_seconds_total += seconds
         self.batch_sizes.append(units)
         self.commit_seconds.append(seconds)
+        self._on_commit(units, seconds)
 
 
 def _percentile(values: Collection[float], share: float) -> float:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from pipelit.store.database import Purpose, open_engine, parse_database_url, sqlite_path
 from pipelit.store.errors import StartError
 from pipelit.store.lock import database_lock, start_lock
+from pipelit.store.meter import OnCommit, ignore_commit
 from pipelit.store.migrate import Migrations, back_up
 from pipelit.store.queries import meta, servers
 from pipelit.store.secrets import KEY_FILE, Secrets, find_secrets
@@ -55,6 +56,7 @@ async def open_store(
     say: Callable[[str], None],
     hold: Hold = nullcontext,
     migrations: Migrations | None = None,
+    on_commit: OnCommit = ignore_commit,
 ) -> AsyncIterator[OpenStore]:
     """Open the database for one server, for as long as the block lasts.
 
@@ -63,6 +65,7 @@ async def open_store(
 
     Args:
         say: gets notices and warnings for the operator, one sentence each, from a thread.
+        on_commit: see `Store`.
 
     Raises:
         StartError: one sentence for the operator; the database is as before.
@@ -73,7 +76,7 @@ async def open_store(
         started = await trio.to_thread.run_sync(
             _start, config, held, say, migrations or Migrations()
         )
-        store = Store(started.url, hold=hold)
+        store = Store(started.url, hold=hold, on_commit=on_commit)
         held.callback(store.close)
         yield OpenStore(
             store=store, secrets=started.secrets, node_id=started.node_id, epoch=started.epoch

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from pipelit.store.commit import Committer, Unit
 from pipelit.store.database import Purpose, open_engine
 from pipelit.store.errors import ReadTimeout, StorageUnavailable, StoreError
-from pipelit.store.meter import StoreStatistics
+from pipelit.store.meter import OnCommit, StoreStatistics, ignore_commit
 from pipelit.store.reader import READ_TIMEOUT, READERS, Reader
 from pipelit.store.writer import BATCH, CAPACITY, Hold, Writer
 
@@ -32,6 +32,7 @@ class Store:
         batch: most units in one transaction.
         readers: threads and connections for queries.
         read_timeout: seconds a query may take.
+        on_commit: told after each transaction how many units it had and how long it took.
     """
 
     def __init__(
@@ -43,11 +44,14 @@ class Store:
         batch: int = BATCH,
         readers: int = READERS,
         read_timeout: float = READ_TIMEOUT,
+        on_commit: OnCommit = ignore_commit,
     ) -> None:
         self._write_engine = open_engine(url, Purpose.WRITE)
         self._read_engine = open_engine(url, Purpose.READ, size=readers)
         self._committer = Committer(self._write_engine)
-        self._writer = Writer(self._committer, hold=hold, capacity=capacity, batch=batch)
+        self._writer = Writer(
+            self._committer, hold=hold, capacity=capacity, batch=batch, on_commit=on_commit
+        )
         self._reader = Reader(self._read_engine, hold=hold, size=readers, timeout=read_timeout)
 
     async def write(self, unit: Unit[T], key: str | None = None, *, patient: bool = False) -> T:

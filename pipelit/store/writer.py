@@ -18,7 +18,7 @@ from pipelit.store.errors import (
     StoreClosed,
     StoreError,
 )
-from pipelit.store.meter import Meter, StoreStatistics
+from pipelit.store.meter import Meter, OnCommit, StoreStatistics, ignore_commit
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -58,13 +58,14 @@ class Writer:
         hold: Hold,
         capacity: int = CAPACITY,
         batch: int = BATCH,
+        on_commit: OnCommit = ignore_commit,
     ) -> None:
         self._committer = committer
         self._hold = hold
         self._capacity = capacity
         self._batch = batch
         self._limiter = trio.CapacityLimiter(1)
-        self._meter = Meter()
+        self._meter = Meter(on_commit)
         self._queue: OrderedDict[_Ticket, None] = OrderedDict()
         self._in_flight: list[_Ticket] = []
         self._wake = trio.Event()

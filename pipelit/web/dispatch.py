@@ -78,7 +78,8 @@ class Dispatcher:
                 result = self._explain(error)
             answer = await self._finish(result, head, request_id)
         route = match and match.routes.get("GET" if head.method == "HEAD" else head.method)
-        template = route.path if route else "-"
+        prefix = API_PREFIX if head.raw_path.startswith(API_PREFIX + "/") else ""
+        template = prefix + route.path if route else "-"
         self._observe(template, head.method, answer.status, trio.current_time() - started)
         return answer
 

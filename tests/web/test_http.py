@@ -511,7 +511,7 @@ async def test_every_answer_is_observed_with_its_template():
         await server.client.get("/api/v1/things/5")
         await server.client.get("/secret-path")
         seen = [(path, method, status) for path, method, status, _ in server.observed]
-        assert seen == [("/things/{thing_id:int}/", "GET", 200), ("-", "GET", 404)]
+        assert seen == [("/api/v1/things/{thing_id:int}/", "GET", 200), ("-", "GET", 404)]
 
 
 async def test_a_client_that_leaves_cancels_its_handler():

@@ -26,7 +26,7 @@ from pipelit.actors.runtime.messages import ErrorInfo, Exit, ExitReason, Message
 from pipelit.actors.runtime.records import Detail, Record, Sink, Subscription
 from pipelit.actors.runtime.ref import ActorRef
 from pipelit.actors.runtime.restart import Backoff, Directive, OnLimit, Restart, RestartLimit
-from pipelit.actors.runtime.snapshot import ActorInfo
+from pipelit.actors.runtime.snapshot import ActorInfo, KindCount
 from pipelit.actors.runtime.spec import AnySpec, ChildSpec, FamilySpec, SupervisorSpec
 from pipelit.actors.runtime.system import System, open_system
 
@@ -53,6 +53,7 @@ __all__ = [
     "FamilySpec",
     "Inbox",
     "InboxClosed",
+    "KindCount",
     "Mailbox",
     "MailboxFull",
     "Message",

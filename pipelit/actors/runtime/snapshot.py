@@ -1,6 +1,6 @@
 """The tree as it is now: sync, consistent, without messages or locks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import msgspec
@@ -41,11 +41,50 @@ class ActorInfo(msgspec.Struct, frozen=True, kw_only=True):
             yield from child.walk()
 
 
-def take_snapshot(cell: Cell) -> ActorInfo:
-    """Describe *cell* and everything below it."""
+class KindCount(msgspec.Struct, frozen=True):
+    """The actors of one kind. `deepest`: messages in the fullest of their mailboxes."""
+
+    actors: int
+    deepest: int
+
+
+def count_kinds(cells: Iterable[Cell]) -> dict[str, KindCount]:
+    """Count *cells* by kind, cheaply: no description is made."""
+    counts: dict[str, KindCount] = {}
+    for cell in cells:
+        depth = cell.mail.depth if isinstance(cell, MailCell) else 0
+        before = counts.get(cell.kind)
+        counts[cell.kind] = (
+            KindCount(1, depth)
+            if before is None
+            else KindCount(before.actors + 1, max(before.deepest, depth))
+        )
+    return counts
+
+
+def list_actors(
+    root: Cell, *, kind: str | None, offset: int, limit: int
+) -> tuple[list[ActorInfo], int]:
+    """Describe a page of the tree in depth-first order, and count all that match."""
+    page: list[ActorInfo] = []
+    total, left = 0, [root]
+    while left:
+        cell = left.pop()
+        if isinstance(cell, ParentCell):
+            left.extend(reversed(cell.children.values()))
+        if kind in (None, cell.kind):
+            if offset <= total < offset + limit:
+                page.append(take_snapshot(cell, depth=0))
+            total += 1
+    return page, total
+
+
+def take_snapshot(cell: Cell, depth: int | None = None) -> ActorInfo:
+    """Describe *cell* and what is below it, *depth* levels of it, or all."""
     handling = cell.handling if isinstance(cell, ActorCell) else None
     since = cell.handling_since if isinstance(cell, ActorCell) else 0.0
-    children = cell.children.values() if isinstance(cell, ParentCell) else ()
+    children = cell.children.values() if isinstance(cell, ParentCell) and depth != 0 else ()
+    below = None if depth is None else depth - 1
     return ActorInfo(
         path=cell.path,
         kind=cell.kind,
@@ -61,5 +100,5 @@ def take_snapshot(cell: Cell) -> ActorInfo:
         messages_handled=cell.handled,
         last_error=cell.last_error,
         detail=cell.detail,
-        children=tuple(map(take_snapshot, children)),
+        children=tuple(take_snapshot(child, below) for child in children),
     )

@@ -16,7 +16,13 @@ from pipelit.actors.runtime.mailbox import Mailbox
 from pipelit.actors.runtime.messages import Exit, Message
 from pipelit.actors.runtime.records import Detail, Record, RecordBus, Sink, Subscription
 from pipelit.actors.runtime.ref import ActorRef
-from pipelit.actors.runtime.snapshot import ActorInfo, take_snapshot
+from pipelit.actors.runtime.snapshot import (
+    ActorInfo,
+    KindCount,
+    count_kinds,
+    list_actors,
+    take_snapshot,
+)
 from pipelit.actors.runtime.spec import AnySpec, ChildSpec, SupervisorSpec, check_id
 from pipelit.actors.runtime.supervisor import SupervisorCell
 from pipelit.actors.runtime.watchdog import LoopWatch, StuckWatch
@@ -38,6 +44,7 @@ class System:
         sinks: Sequence[Sink],
         ring: int,
         perf: Callable[[], float] | None,
+        on_lag: Callable[[float], object] | None,
         faults: Faults | None,
     ) -> None:
         self._bus = RecordBus(wall=wall, ring=ring, sinks=sinks)
@@ -47,7 +54,7 @@ class System:
         )
         """Who is where; the runtime's own."""
         self._root = SupervisorCell(self.directory, None, root)
-        self._loop = None if perf is None else LoopWatch(self.directory, perf)
+        self._loop = None if perf is None else LoopWatch(self.directory, perf, on_lag)
 
     def ref(self, path: str) -> ActorRef[Any]:
         """Return a ref to *path*, whether or not somebody lives there."""
@@ -156,12 +163,25 @@ class System:
     @overload
     def snapshot(self) -> ActorInfo: ...
     @overload
-    def snapshot(self, path: str) -> ActorInfo | None: ...
+    def snapshot(self, path: str, *, depth: int | None = None) -> ActorInfo | None: ...
 
-    def snapshot(self, path: str = "/") -> ActorInfo | None:
-        """Describe the actor at *path* and everything below; `None` if nobody lives there."""
+    def snapshot(self, path: str = "/", *, depth: int | None = None) -> ActorInfo | None:
+        """Describe the actor at *path* and what is below; `None` if nobody lives there.
+
+        *depth*: how many levels below; `None`: all.
+        """
         cell = self.directory.find(path) if path != "/" else self._root
-        return None if cell is None else take_snapshot(cell)
+        return None if cell is None else take_snapshot(cell, depth)
+
+    def list_actors(
+        self, *, kind: str | None = None, offset: int = 0, limit: int = 50
+    ) -> tuple[list[ActorInfo], int]:
+        """Describe a page of the tree in depth-first order, and count all that match."""
+        return list_actors(self._root, kind=kind, offset=offset, limit=limit)
+
+    def count_kinds(self) -> dict[str, KindCount]:
+        """Count the actors by kind."""
+        return count_kinds(self.directory.cells.values())
 
     def loop_lag(self, share: float = 0.99) -> float:
         """Return the loop lag, in seconds, that this *share* of recent rounds did not exceed."""
@@ -219,6 +239,7 @@ async def open_system(
     sinks: Sequence[Sink] = (),
     ring: int = 10_000,
     perf: Callable[[], float] | None = time.perf_counter,
+    on_lag: Callable[[float], object] | None = None,
     faults: Faults | None = None,
 ) -> AsyncIterator[System]:
     """Run the tree that *root* describes for the length of the block.
@@ -232,13 +253,21 @@ async def open_system(
         sinks: called with every record, in the loop; they must be quick.
         ring: how many records are kept.
         perf: real seconds for the loop watch; `None` switches it off (mock clocks).
+        on_lag: told how long each round of the loop took, in seconds; must be quick.
         faults: where a test interferes.
 
     Raises:
         RestartLimitExceeded: the root gave up; `__cause__` is the last crash.
     """
     system = System(
-        root, wall=wall, rng=rng or Random(), sinks=sinks, ring=ring, perf=perf, faults=faults
+        root,
+        wall=wall,
+        rng=rng or Random(),
+        sinks=sinks,
+        ring=ring,
+        perf=perf,
+        on_lag=on_lag,
+        faults=faults,
     )
     try:
         async with trio.open_nursery() as nursery:

@@ -24,8 +24,14 @@ _LAGS_KEPT = 2_000
 class LoopWatch(trio.abc.Instrument):
     """Reports a step that makes the loop late, and a turn that computes too long."""
 
-    def __init__(self, directory: "Directory", clock: Callable[[], float]) -> None:
-        """Watch with *clock*, real seconds that never go back."""
+    def __init__(
+        self,
+        directory: "Directory",
+        clock: Callable[[], float],
+        on_lag: Callable[[float], object] | None = None,
+    ) -> None:
+        """Watch with *clock*, real seconds that never go back; *on_lag* hears of every round."""
+        self._on_lag = on_lag
         self._directory = directory
         self._clock = clock
         self._step_began = clock()  # the step that adds this instrument is under way
@@ -44,7 +50,10 @@ class LoopWatch(trio.abc.Instrument):
     def before_io_wait(self, timeout: float) -> None:
         """End a round: whoever became ready meanwhile has waited so long."""
         if self._round_began is not None:
-            self._lags.append(self._clock() - self._round_began)
+            lag = self._clock() - self._round_began
+            self._lags.append(lag)
+            if self._on_lag is not None:
+                self._on_lag(lag)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Begin to time one step of one task."""

@@ -9,12 +9,13 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 
 from pipelit.errors import Unauthenticated
+from pipelit.metrics import Metrics
 from pipelit.services.principal import Principal
 from pipelit.web.auth import Authenticator
 from pipelit.web.request import Head
 from pipelit.web.ws import frames
 from pipelit.web.ws.feed import Feed, Subscriber
-from pipelit.web.ws.outbox import Close, Outbox
+from pipelit.web.ws.outbox import SLOW_CONSUMER, Close, Outbox
 from pipelit.web.ws.session import Session
 from pipelit.web.ws.socket import Socket
 
@@ -35,7 +36,14 @@ _log = structlog.get_logger(__name__)
 class SocketEndpoint:
     """Serves every WebSocket of the server. Stateless but for what it was built with."""
 
-    def __init__(self, feed: Feed, authenticate: Authenticator, stopping: trio.Event) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        authenticate: Authenticator,
+        stopping: trio.Event,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._feed = feed
         self._authenticate = authenticate
         self._stopping = stopping
@@ -72,6 +80,13 @@ class SocketEndpoint:
 
     async def _serve(self, socket: Socket, principal: Principal) -> None:
         outbox = Outbox()
+        self._metrics.socket_opened()
+        try:
+            await self._converse(socket, principal, outbox)
+        finally:
+            self._metrics.socket_closed(slow=outbox.closing == SLOW_CONSUMER)
+
+    async def _converse(self, socket: Socket, principal: Principal, outbox: Outbox) -> None:
         session = Session(principal, self._feed, outbox)
         async with (
             self._feed.open(principal, session.deliver) as subscriber,
@@ -81,11 +96,18 @@ class SocketEndpoint:
             nursery.start_soon(_close_when, self._stopping, outbox, SHUTTING_DOWN)
             nursery.start_soon(_beat, socket, session, outbox)
             nursery.start_soon(_read, socket, session, subscriber, outbox, nursery)
-            close = await _write(socket, outbox)
+            close = await self._write(socket, outbox)
             await socket.close(close.code, close.reason)
             with trio.move_on_after(LINGER_SECONDS):
                 await socket.wait_gone()
             nursery.cancel_scope.cancel()
+
+    async def _write(self, socket: Socket, outbox: Outbox) -> Close:
+        """Send what waits until the socket is to be closed; return why."""
+        while not isinstance(item := await outbox.take(), Close):
+            await socket.send_text(item.decode())
+            self._metrics.socket_events(outbox.count_events())
+        return item
 
 
 async def _close_when(event: trio.Event, outbox: Outbox, close: Close) -> None:
@@ -110,13 +132,6 @@ async def _read(
             await outbox.wait_room()
     if not socket.is_closing:
         nursery.cancel_scope.cancel()
-
-
-async def _write(socket: Socket, outbox: Outbox) -> Close:
-    """Send what waits until the socket is to be closed; return why."""
-    while not isinstance(item := await outbox.take(), Close):
-        await socket.send_text(item.decode())
-    return item
 
 
 async def _beat(socket: Socket, session: Session, outbox: Outbox) -> None:

@@ -38,6 +38,9 @@ class _Kind(Enum):
     DELTA = auto()
 
 
+_EVENTS = frozenset({_Kind.STORED, _Kind.LIVE, _Kind.DELTA})
+
+
 class _Item(msgspec.Struct, frozen=True):
     kind: _Kind
     text: bytes
@@ -60,6 +63,7 @@ class Outbox:
         self._room = trio.lowlevel.ParkingLot()
         self.closing: Close | None = None
         """Set once; from then on nothing but the close frame is sent."""
+        self._events_taken = 0
 
     def close(self, close: Close) -> None:
         """Drop what waits and make the writer close the socket. The first reason stays."""
@@ -114,6 +118,11 @@ class Outbox:
             self._room.unpark_all()
         return frame
 
+    def count_events(self) -> int:
+        """Return how many events were in the frames taken since the last call."""
+        count, self._events_taken = self._events_taken, 0
+        return count
+
     def _pop_frame(self) -> bytes:
         item = self._pop()
         if item.kind is _Kind.BATCH_SWITCH:
@@ -139,6 +148,7 @@ class Outbox:
     def _pop(self) -> _Item:
         item = self._items.popleft()
         self._count(item, -1)
+        self._events_taken += item.kind in _EVENTS
         return item
 
     def _count(self, item: _Item, sign: int) -> None:
