@@ -8,7 +8,7 @@ ASYNC_OFF_IN_TESTS := ASYNC110,ASYNC111,ASYNC112,ASYNC128
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test check check-format check-async check-layers check-types fmt bench mutants
+.PHONY: help install run test check check-format check-async check-layers check-types fmt bench mutants fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ fmt: install ## format and sort
 
 bench: install ## micro benchmarks, each against a baseline in the same run
 	@for script in ops/bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+fuzz: install ## let Schemathesis call every endpoint of a fresh server; about two minutes
+	@$(BIN)/python ops/fuzz/run.py
 
 mutants: install ## plant each known bug in the actor runtime: its test must fail
 	@$(BIN)/python ops/mutants/run.py

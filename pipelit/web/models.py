@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     RootModel,
     model_validator,
 )
@@ -24,6 +25,8 @@ MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 MAX_NAME, MAX_LONG_TEXT, MAX_BATCH, MAX_PAGE, MAX_TAG_FILTER = 255, 100_000, 1000, 1000, 20
 
 _INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,4000}")
+_NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
+"""What `str.strip` leaves, as a pattern of JSON Schema."""
 _BOOLEAN_TEXT = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -78,6 +81,11 @@ def changes(model: BaseModel) -> dict[str, Any]:
     return {name: getattr(model, name) for name in model.model_fields_set}
 
 
+def given(name: str, kind: str) -> dict[str, Any]:
+    """Return the JSON Schema of an object in which a field is there and not null."""
+    return {"required": [name], "properties": {name: {"type": kind}}}
+
+
 class Integer:
     """Marks an integer of a body: whole floats count, both limits are inclusive."""
 
@@ -112,6 +120,26 @@ class IntegerText(Integer):
         return number
 
 
+class NotBlank:
+    """Marks a text that may not be only whitespace. Stands after what limits its length."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "pattern": _NOT_BLANK}
+
+    @staticmethod
+    def _check(value: str) -> str:
+        if not value.strip():
+            raise problem("must not be blank")
+        return value
+
+
 def _parse_boolean(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -131,12 +159,6 @@ def _parse_instant(value: object) -> datetime:
         return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         raise problem("must be an ISO 8601 datetime") from None
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise problem("must not be blank")
-    return value
 
 
 def _split_tags(value: object) -> object:
@@ -164,7 +186,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = str
 """Any text, the empty one included. Strictness and valid characters come with the model."""
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_not_blank)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), NotBlank()]
 """A name or title: 1–255 characters, not only whitespace."""
 
 LongText = Annotated[str, Field(max_length=MAX_LONG_TEXT)]

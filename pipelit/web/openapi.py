@@ -144,9 +144,16 @@ def _parameters(route: Route, book: SchemaBook) -> list[dict[str, Any]]:
     ]
     for place, model in (("query", route.query), ("header", route.headers)):
         if model is not None:
-            fields, required = book.fields_of(model)
+            fields, required = book.parameters_of(model)
             found += [
-                {"name": name, "in": place, "required": name in required, "schema": schema}
+                {
+                    "name": name,
+                    "in": place,
+                    "required": name in required,
+                    # Lists are one text with commas.
+                    "explode": False,
+                    "schema": schema,
+                }
                 for name, schema in fields.items()
             ]
     return found

@@ -10,6 +10,8 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from pipelit.web.models import QueryModel
+
 Schema = dict[str, Any]
 REF = "#/components/schemas/"
 
@@ -37,10 +39,15 @@ class SchemaBook:
         """Return the schema of a request model, a reference."""
         return self._models[model]
 
-    def fields_of(self, model: type[BaseModel]) -> tuple[dict[str, Schema], list[str]]:
-        """Return a model's fields by wire name, and which are required."""
+    def parameters_of(self, model: type[BaseModel]) -> tuple[dict[str, Schema], list[str]]:
+        """Return the fields of a query or of headers by wire name, and which are required."""
         schema = self.components[self._models[model]["$ref"].removeprefix(REF)]
-        return schema.get("properties", {}), schema.get("required", [])
+        no_filter = {"const": "", "description": "no filter"}
+        optional = no_filter if issubclass(model, QueryModel) else None
+        fields = {
+            name: _as_text(field, optional) for name, field in schema.get("properties", {}).items()
+        }
+        return fields, schema.get("required", [])
 
     def _add_models(self, models: list[type[BaseModel]]) -> None:
         by_model, definitions = models_json_schema(
@@ -51,6 +58,17 @@ class SchemaBook:
             self.components[names[name]] = _renamed(schema, names)
         for (model, _), schema in by_model.items():
             self._models[model] = _renamed(schema, names)
+
+
+def _as_text(schema: Schema, instead_of_null: Schema | None) -> Schema:
+    """Describe a parameter, which is text: it cannot be null."""
+    if {"type": "null"} not in schema.get("anyOf", ()):
+        return schema
+    choices = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
+    if instead_of_null is not None:
+        choices.append(instead_of_null)
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    return {**rest, **choices[0]} if len(choices) == 1 else {**rest, "anyOf": choices}
 
 
 def _request_name(name: str) -> str:

@@ -28,8 +28,14 @@ def _check_new_username(value: str) -> str:
     return value
 
 
+_CONTROL = r"\u0000-\u001f\u007f-\u009f"
+_NEW_USERNAME = rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$"
 Username = Annotated[str, Field(min_length=1, max_length=150)]
-NewUsername = Annotated[Username, AfterValidator(_check_new_username)]
+NewUsername = Annotated[
+    Username,
+    AfterValidator(_check_new_username),
+    Field(json_schema_extra={"pattern": _NEW_USERNAME}),
+]
 Password = Annotated[str, Field(min_length=1, max_length=1024, repr=False)]
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from pipelit.errors import BadRequest
 from pipelit.services.chats import ChatsService, History
@@ -14,9 +14,9 @@ from pipelit.web.models import (
     MAX_PAGE,
     IdempotencyHeaders,
     IntegerText,
+    NotBlank,
     QueryModel,
     RequestModel,
-    problem,
 )
 from pipelit.web.responses import Response
 from pipelit.web.routes.repeat import REPLAYED, answer, repeatable
@@ -26,16 +26,10 @@ BAD_BEFORE = "Invalid 'before' datetime format. Use ISO 8601 (e.g. 2026-01-01T00
 NO_WORKFLOW = Refuses(404, "Workflow not found.", "no such workflow, or not visible")
 
 
-def _not_blank(text: str) -> str:
-    if text.isspace():
-        raise problem("must not be blank")
-    return text
-
-
 class ChatMessageIn(RequestModel):
     """A user's message. `trigger_node_id`: a `trigger_chat` node of the workflow."""
 
-    text: Annotated[str, Field(min_length=1, max_length=MAX_LONG_TEXT), AfterValidator(_not_blank)]
+    text: Annotated[str, Field(min_length=1, max_length=MAX_LONG_TEXT), NotBlank()]
     trigger_node_id: str | None = None
 
 
@@ -51,7 +45,7 @@ class HistoryQuery(QueryModel):
     """`before`: only messages strictly older than this instant."""
 
     limit: Annotated[int, IntegerText(0, MAX_PAGE)] = 10
-    before: str | None = None
+    before: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
 
 
 async def post_message(call: Call[ChatMessageIn, None, IdempotencyHeaders]) -> Response:

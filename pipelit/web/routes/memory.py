@@ -5,7 +5,7 @@ Handlers only translate: the rules are `pipelit.services.memory`'s.
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from pipelit.services.memory import (
     Checkpoint,
@@ -16,7 +16,7 @@ from pipelit.services.memory import (
     Procedure,
 )
 from pipelit.web.call import Call
-from pipelit.web.models import BatchKeys, ListQuery, RequestModel, problem
+from pipelit.web.models import BatchKeys, ListQuery, RequestModel, given, problem
 from pipelit.web.responses import Page
 from pipelit.web.routing import Auth, Example, Handler, Route
 
@@ -48,6 +48,10 @@ class DeleteMemories(RequestModel):
 
 class DeleteCheckpoints(RequestModel):
     """Threads and versions to delete; at least one of the lists is given."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [given(n, "array") for n in ("thread_ids", "checkpoint_ids")]}
+    )
 
     thread_ids: BatchKeys | None = None
     checkpoint_ids: BatchKeys | None = None

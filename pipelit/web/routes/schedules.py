@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -39,6 +40,7 @@ from pipelit.web.models import (
     QueryModel,
     RequestModel,
     changes,
+    given,
     problem,
 )
 from pipelit.web.responses import Page
@@ -80,6 +82,10 @@ class ChangeSchedule(RequestModel):
 
 class CreateSchedule(ChangeSchedule):
     """A new job: exactly one of `interval_seconds` and `cron`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [given("interval_seconds", "integer"), given("cron", "string")]}
+    )
 
     name: Name
     workflow_id: Int64
