@@ -30,8 +30,8 @@ from pipelit.actors.questions import Questions, announce, rejoin
 from pipelit.actors.run_clock import RunClock
 from pipelit.actors.runtime import Actor, Reply
 from pipelit.actors.step_rows import StepRows
+from pipelit.engine import endings
 from pipelit.engine.changes import Attempt, Changes, Ending
-from pipelit.engine.endings import failed_by, refusal, rejection
 from pipelit.engine.graph import Plan, Snapshot
 from pipelit.engine.journal import RunState
 from pipelit.engine.limits import oversize
@@ -43,6 +43,7 @@ from pipelit.engine.retry import retry_delay
 from pipelit.engine.routing import has_error_edge
 from pipelit.engine.steps import Narrator
 from pipelit.store.queries import journal as rows
+from pipelit.store.queries.budgets import OverBudget
 from pipelit.store.queries.questions import list_answers
 
 ANSWER_INTERVAL = 1.0
@@ -170,15 +171,14 @@ class Execution(Actor[ExecutionMessage]):
 
     def _adopt_plan(self, plan: Plan) -> None:
         state = RunState(plan, max_messages=self._parts.max_messages)
-        loaded = self._loaded
         self._narrator = Narrator(
             self._id,
-            loaded.workflow_id,
-            loaded.workflow_slug,
+            self._loaded.workflow_id,
+            self._loaded.workflow_slug,
             state,
             max_parallel=self._parts.max_parallel,
         )
-        self._step_rows = StepRows(loaded, self._parts.owner, self._parts.ids)
+        self._step_rows = StepRows(self._loaded, self._parts.owner, self._parts.ids)
 
     def _launch(self, nodes: tuple[str, ...]) -> None:
         for node_id in nodes:
@@ -231,14 +231,13 @@ class Execution(Actor[ExecutionMessage]):
         if too_large is not None:
             await self._fail(task, msgspec.structs.replace(too_large, report=outcome.report))
             return
-        ending = rejection(self._narrator.state.plan, task.node_id, outcome)
+        ending = endings.rejection(self._narrator.state.plan, task.node_id, outcome)
         if ending is not None:
             self._last = (task.attempt(), outcome)
             await self._end(ending)
             return
-        changes = self._narrator.succeed(
-            task.attempt(), outcome, now=self._clock.now(), elapsed_ms=self._clock.elapsed_ms()
-        )
+        now, elapsed_ms = self._clock.now(), self._clock.elapsed_ms()
+        changes = self._narrator.succeed(task.attempt(), outcome, now=now, elapsed_ms=elapsed_ms)
         await self._commit(changes, remember=(task.node_id, outcome.remember))
 
     async def _wait(self, task: AttemptTask, outcome: Outcome, delay: float) -> None:
@@ -253,28 +252,26 @@ class Execution(Actor[ExecutionMessage]):
         if waiting is None or self._ending is not None or self._draining:
             return
         attempt = Attempt(node_id=node_id, number=waiting.attempt, duration_ms=waiting.duration_ms)
-        await self._commit(
-            self._narrator.succeed(
-                attempt, waiting.outcome, now=self._clock.now(), elapsed_ms=self._clock.elapsed_ms()
-            )
-        )
+        now, elapsed_ms = self._clock.now(), self._clock.elapsed_ms()
+        changes = self._narrator.succeed(attempt, waiting.outcome, now=now, elapsed_ms=elapsed_ms)
+        await self._commit(changes)
 
     async def _fail(self, task: AttemptTask, failure: Failure) -> None:
         attempt = task.attempt()
-        delay = retry_delay(failure, attempt=attempt.number)
+        delay, fatal = retry_delay(failure, attempt=attempt.number), endings.ends_run(failure)
         if delay is not None:
             now = self._clock.now()
             await self._commit(self._narrator.retry_later(attempt, failure, delay=delay, now=now))
             self.ctx.after(delay, Due(now + delay))
-        elif has_error_edge(self._narrator.state.plan, attempt.node_id):
-            await self._commit(
-                self._narrator.handle_failure(
-                    attempt, failure, now=self._clock.now(), elapsed_ms=self._clock.elapsed_ms()
-                )
+        elif has_error_edge(self._narrator.state.plan, attempt.node_id) and not fatal:
+            now, elapsed_ms = self._clock.now(), self._clock.elapsed_ms()
+            changes = self._narrator.handle_failure(
+                attempt, failure, now=now, elapsed_ms=elapsed_ms
             )
+            await self._commit(changes)
         else:
             self._stopped[attempt.node_id] = (attempt, failure)
-            await self._end(failed_by(attempt, failure))
+            await self._end(endings.failed_by(attempt, failure))
 
     def _put_questions(self) -> None:
         """Have the questions put into words that are to be asked now."""
@@ -317,7 +314,7 @@ class Execution(Actor[ExecutionMessage]):
         self._look_for_answers_later()
 
     async def _answer(self, asked: Asked, text: str | None) -> None:
-        ending = refusal(self._narrator.state.plan, asked, text)
+        ending = endings.refusal(self._narrator.state.plan, asked, text)
         if ending is not None:
             await self._end(ending)
             return
@@ -370,14 +367,19 @@ class Execution(Actor[ExecutionMessage]):
             remember=remember,
             open_questions=self._narrator.state.questions,
         )
-        self._position += len(changes.records)
         try:
             interrupted = await self._ledger.write(step)
+        except OverBudget as problem:
+            allowed = endings.refuse_start(self._narrator.state, changes)
+            await self._commit(allowed, begin=begin, remember=remember)
+            await self._end(endings.over_budget(str(problem)))
+            return
         except rows.Fenced:
             self.ctx.emit("fenced", owner=self._parts.owner.node_id, epoch=self._parts.owner.epoch)
             self._over = True
             self.ctx.stop()
             return
+        self._position += len(changes.records)
         if changes.ending is not None:
             self._over = True
             failed = changes.ending.status == "failed"

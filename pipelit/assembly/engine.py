@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from pipelit.actors.budgets import Budgets
 from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
@@ -30,6 +31,7 @@ def build_execution_parts(base: Base) -> ExecutionParts:
         plans=Plans(store),
         runner=NodeRunner(
             store=store,
+            budgets=Budgets(store, base.owner, world.clock, world.ids),
             services=services,
             expressions=Templates(base.pool),
             component_of=partial(find_component, components),

@@ -13,10 +13,14 @@ PER_MESSAGE = 4
 CHARS_PER_TOKEN = 4
 
 
+def reserve(window: int, max_tokens: int | None) -> int:
+    """Return the tokens that are kept free for the answer."""
+    return max_tokens or min(16_384, window // 4)
+
+
 def budget(window: int, max_tokens: int | None) -> int:
     """Return the tokens a prompt may have; zero or less means: do not trim."""
-    reserve = max_tokens or min(16_384, window // 4)
-    return window - reserve - SAFETY
+    return window - reserve(window, max_tokens) - SAFETY
 
 
 def count_tokens(message: ChatMessage) -> int:

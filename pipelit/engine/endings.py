@@ -3,14 +3,16 @@
 Contract: engine.md §11.1, §11.3, §16.4–16.5, node-types.md 10.7.
 """
 
+import msgspec
+
 from pipelit.engine.budget import EXCEEDED, UNKNOWN_PRICE
 from pipelit.engine.changes import Attempt, Changes, Ending
 from pipelit.engine.graph import Plan
+from pipelit.engine.journal import RunState
 from pipelit.engine.outcome import Failure, Outcome, Report
 from pipelit.engine.output import MAX_ERROR
 from pipelit.engine.questions import is_confirmation, judge, rejection_ends
-from pipelit.engine.records import Asked
-
+from pipelit.engine.records import Asked, Started
 
 _FATAL = frozenset({EXCEEDED, UNKNOWN_PRICE})
 
@@ -30,6 +32,26 @@ def failed_by(attempt: Attempt, failure: Failure) -> Ending:
         error_message=text[:MAX_ERROR],
         error_code=failure.code,
         failed_node=attempt.node_id,
+    )
+
+
+def over_budget(problem: str) -> Ending:
+    """Return how a run ends whose next nodes no budget pays for."""
+    return Ending(status="failed", error_message=problem, error_code=EXCEEDED)
+
+
+def refuse_start(state: RunState, changes: Changes) -> Changes:
+    """Return a step without the nodes that it starts; they are only ready in *state* then."""
+    state.started.difference_update(changes.started)
+    kept = (record for record in changes.records if not isinstance(record, Started))
+    return msgspec.structs.replace(
+        changes,
+        records=tuple(
+            msgspec.structs.replace(record, started=()) if hasattr(record, "started") else record
+            for record in kept
+        ),
+        events=tuple(event for event in changes.events if event.data.get("status") != "running"),
+        started=(),
     )
 
 

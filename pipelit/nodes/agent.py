@@ -151,8 +151,8 @@ class AgentRun:
                 conversation=(*progress.remembered, *progress.messages),
                 tools=self._toolbox.specs,
             ),
+            self._port,
             on_text=on_text,
-            on_alive=self._port.alive,
             on_spent=self._count,
         )
         return msgspec.structs.replace(response, text=clean_text(response.text))

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from pipelit.engine.context import budget
+from pipelit.engine.context import budget, reserve
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Usage
 from pipelit.llm.models import is_anthropic_service, wants_system_prompt_fallback, window_of
@@ -59,8 +59,12 @@ class Model:
     spec: ProviderSpec
     sampling: dict[str, Any]
     native_search: bool
+    window: int
+    """Tokens of prompt and answer together."""
     prompt_budget: int
     """Tokens; zero or less: not trimmed."""
+    answer_reserve: int
+    """Tokens that an answer may have."""
     repeats_system_prompt: bool
     warnings: tuple[dict[str, Any], ...]
     price: Callable[[int, int], int] | None
@@ -141,7 +145,9 @@ async def resolve_model(call: NodeCall, parts: ModelParts) -> Model:
         sampling={key: config[key] for key in _SAMPLING if config.get(key) is not None},
         native_search=bool(extra.get("use_native_search"))
         and is_anthropic_service(spec.provider_type, spec.base_url),
+        window=window.tokens,
         prompt_budget=prompt_budget,
+        answer_reserve=reserve(window.tokens, config.get("max_tokens")),
         repeats_system_prompt=wants_system_prompt_fallback(
             spec.provider_type, spec.base_url, extra.get("system_prompt_fallback")
         ),

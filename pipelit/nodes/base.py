@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from pipelit.clock import Clock, Ids
+from pipelit.engine.budget import Estimate
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Outcome, Report, Usage
@@ -95,6 +96,20 @@ class RunEvent(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+class Purse(Protocol):
+    """What the model calls of an attempt are paid from. Contract: engine.md §25.4."""
+
+    async def reserve(self, estimate: Estimate, on_alive: Callable[[], None]) -> str | None:
+        """Wait until a call may begin; return what to settle it by, if anybody has to pay.
+
+        Raises:
+            NodeError: `BudgetExceededError`, `UnknownPriceError`: the execution ends.
+        """
+
+    def settle(self, reservation_id: str | None, used: Usage) -> None:
+        """Note what a call has used: it is stored with what is saved next."""
+
+
 class RunPort(Protocol):
     """How a long-running component reports while it runs. Implemented by the node's task."""
 
@@ -105,6 +120,10 @@ class RunPort(Protocol):
     @property
     def recorded(self) -> Usage:
         """What earlier attempts of this activation used: their log rows have it already."""
+
+    @property
+    def purse(self) -> Purse:
+        """What the attempt's model calls are paid from."""
 
     def alive(self) -> None:
         """A sign of life: moves the inactivity deadline."""

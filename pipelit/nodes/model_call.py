@@ -8,12 +8,14 @@ from typing import TypeAlias
 
 import msgspec
 
+from pipelit.engine.budget import Estimate
 from pipelit.engine.context import count_tokens, trim
 from pipelit.engine.messages import ChatMessage, MessageUsage, sanitise
 from pipelit.engine.outcome import Usage, Warning_
 from pipelit.engine.wire import USAGE_MISSING
-from pipelit.llm.types import ModelResponse, ToolSpec
+from pipelit.llm.types import ModelRequest, ModelResponse, ToolSpec
 from pipelit.nodes.agent_model import Model
+from pipelit.nodes.base import RunPort
 
 MAX_COST_MICROS = 2**53
 """No call costs more: tokens that a provider only claims would overflow the sums."""
@@ -33,9 +35,9 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 async def call_model(
     model: Model,
     prompt: Prompt,
+    port: RunPort,
     *,
     on_spent: OnSpent,
-    on_alive: Callable[[], None],
     on_text: Callable[[str], None] | None = None,
 ) -> ModelResponse:
     """Call *model* once and return its complete answer.
@@ -45,13 +47,15 @@ async def call_model(
 
     Raises:
         ProviderError: the provider refused, failed or broke off. The call is counted all the same.
+        NodeError: the budget does not allow the call; it was not made.
     """
     request = model.request((*prompt.system, *_fit(model, prompt)), prompt.tools)
+    reservation = await port.purse.reserve(_estimate(model, request), port.alive)
     usage: MessageUsage | None = None
     outcome = "cancelled"
     try:
         response = await model.provider.complete(
-            request, on_text=on_text or _ignore, on_alive=on_alive
+            request, on_text=on_text or _ignore, on_alive=port.alive
         )
         usage, outcome = response.usage, "success"
     except Exception:
@@ -60,8 +64,20 @@ async def call_model(
     finally:
         spent, warnings = _spent(model, usage)
         model.on_call(model.spec, model.name, outcome, spent)
+        port.purse.settle(reservation, spent)
         on_spent(spent, warnings)
     return response
+
+
+def _estimate(model: Model, request: ModelRequest) -> Estimate:
+    """Return what a call may use: its prompt, and the longest answer."""
+    prompt = sum(map(count_tokens, request.messages))
+    micros = None if model.price is None else model.price(prompt, model.answer_reserve)
+    return Estimate(
+        model=model.name,
+        tokens=prompt + model.answer_reserve,
+        micros=None if micros is None else min(micros, MAX_COST_MICROS),
+    )
 
 
 def _fit(model: Model, prompt: Prompt) -> tuple[ChatMessage, ...]:

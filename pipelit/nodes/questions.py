@@ -41,8 +41,8 @@ class Questioner:
             Prompt(
                 system=self._model.system_messages(system, timestamp), conversation=conversation
             ),
+            self._port,
             on_spent=self._count,
-            on_alive=self._port.alive,
         )
         return response.text
 

@@ -19,6 +19,7 @@ import trio.testing
 from sqlalchemy import URL, Connection, delete, insert, select, update
 
 from pipelit.actors import paths
+from pipelit.actors.budgets import Budgets
 from pipelit.actors.chats import ChatSession, Post
 from pipelit.actors.error_dispatch import ErrorDispatch
 from pipelit.actors.execution_parts import ExecutionParts
@@ -291,6 +292,7 @@ async def open_tree(
     owner = Owner("server", epoch)
     runner = NodeRunner(
         store=store,
+        budgets=Budgets(store, owner, wall, Ids.seeded(300 + epoch)),
         services=NodeServices(clock=wall, ids=Ids.seeded(epoch), http=services().http),
         expressions=Verbatim(),
         component_of=lambda component_type: dispatch(components, component_type),

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import trio
 
+from pipelit.engine.budget import Estimate
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.messages import ChatMessage, MessageUsage, ToolCall
 from pipelit.engine.outcome import Outcome, Report, Usage
@@ -88,6 +89,7 @@ class Port:
     saves: list[tuple[Any, list[RunEvent]]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     deltas: list[tuple[str, int]] = field(default_factory=list)
+    estimates: list[Estimate] = field(default_factory=list)
 
     def alive(self) -> None:
         pass
@@ -97,6 +99,18 @@ class Port:
 
     def delta(self, text: str, index: int) -> None:
         self.deltas.append((text, index))
+
+    @property
+    def purse(self) -> "Port":
+        return self
+
+    async def reserve(self, estimate: Estimate, on_alive: Callable[[], None]) -> str | None:
+        await trio.lowlevel.checkpoint()
+        self.estimates.append(estimate)
+        return None
+
+    def settle(self, reservation_id: str | None, used: Usage) -> None:
+        assert reservation_id is None
 
     async def save(self, progress: Any, events: Sequence[RunEvent] = ()) -> None:
         self.saves.append((progress, list(events)))

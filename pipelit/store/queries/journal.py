@@ -7,10 +7,20 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pipelit.store.queries import dispatches, failures, threads
+from pipelit.store.queries import budgets, dispatches, failures, threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
 from pipelit.store.queries.questions import Question, any_answered, forget_open, open_all
 from pipelit.store.schema import (
@@ -19,6 +29,7 @@ from pipelit.store.schema import (
     executions,
     journal,
     run_checkpoints,
+    tasks,
     workflows,
 )
 
@@ -119,6 +130,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """The open questions without whose answers nothing goes on: the execution is interrupted."""
     dispatches: tuple[str, ...] = ()
     """Kinds of what is to be done after the end."""
+    settled: tuple[budgets.Settled, ...] = ()
+    """What model calls used that had a reservation."""
+    starts: bool = False
+    """Nodes run after this step, if the epic's budget allows it."""
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -135,16 +150,18 @@ def write_step(conn: Connection, step: Step) -> Written:
 
     Raises:
         Fenced: owner or epoch differ, or the execution has ended.
+        OverBudget: the step starts nodes, and more than the budget is used.
     """
-    last_seq = conn.scalar(
+    row = conn.execute(
         update(executions)
         .where(executions.c.id == step.execution_id, _may_write(step))
         .values(_changes(step))
-        .returning(executions.c.last_seq)
-    )
-    if last_seq is None:
+        .returning(executions.c.last_seq, *([_may_have_epic()] if step.starts else []))
+    ).one_or_none()
+    if row is None:
         raise Fenced(step.execution_id)
-    first = last_seq - len(step.events) + 1
+    _settle(conn, step, may_have_epic=step.starts and row.may_have_epic)
+    first = row.last_seq - len(step.events) + 1
     timestamp = step.now.timestamp()
     events = tuple(
         StoredEvent(first + index, draft.type, timestamp, draft.data)
@@ -168,6 +185,39 @@ def write_step(conn: Connection, step: Step) -> Written:
         )
         forget_open(conn, step.execution_id)
     return Written(events, interrupted=_interrupt(conn, step))
+
+
+def _may_have_epic() -> ColumnElement[bool]:
+    """Tell whether it is worth to look for the epic of an execution: few have one."""
+    has_task = exists().where(tasks.c.execution_id == executions.c.id)
+    return or_(executions.c.parent_execution_id.is_not(None), has_task).label("may_have_epic")
+
+
+def _settle(conn: Connection, step: Step, *, may_have_epic: bool) -> None:
+    """Bring the accounts of model calls up to the step; then look whether it may start nodes."""
+    budgets.settle(conn, step.settled)
+    if step.end is not None:
+        budgets.forget_execution(conn, step.execution_id)
+    elif step.totals is not None:
+        budgets.forget_nodes(conn, step.execution_id, {log.node_id for log in step.logs})
+    if may_have_epic:
+        budgets.refuse_over_budget(conn, step.execution_id)
+
+
+def require_owner(conn: Connection, execution_id: str, owner: Owner) -> None:
+    """Make sure that *owner* may write for an execution until the transaction ends.
+
+    Raises:
+        Fenced: it may not.
+    """
+    mine = and_(
+        executions.c.id == execution_id,
+        executions.c.owner == owner.node_id,
+        executions.c.epoch == owner.epoch,
+        executions.c.status.not_in(TERMINAL),
+    )
+    if conn.scalar(select(executions.c.id).where(mine).with_for_update()) is None:
+        raise Fenced(execution_id)
 
 
 def _interrupt(conn: Connection, step: Step) -> bool:
@@ -342,5 +392,6 @@ def end_directly(
     if end.status == "failed":
         failures.note(conn, execution_id, due_at=now)
     conn.execute(delete(run_checkpoints).where(run_checkpoints.c.execution_id == execution_id))
+    budgets.forget_execution(conn, execution_id)
     forget_open(conn, execution_id)
     return stored

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, and_, or_, select, update
 
+from pipelit.store.queries import budgets
 from pipelit.store.queries.executions import TERMINAL
 from pipelit.store.queries.journal import Owner
 from pipelit.store.queries.servers import live_server
@@ -34,7 +35,10 @@ def adopt(
         )
         .returning(executions.c.recovery_count)
     )
-    return None if count is None else int(count)
+    if count is None:
+        return None
+    budgets.release_open(conn, execution_id)  # whoever made the calls is gone
+    return int(count)
 
 
 def release_all(conn: Connection, owner: Owner) -> None:
