@@ -19,6 +19,7 @@ from pipelit.net.http import HttpClient
 from pipelit.net.resolver import SystemResolver
 from pipelit.nodes.worker import WorkerPool
 from pipelit.services.api_keys import KeyEvents
+from pipelit.services.model_lists import ModelLists
 from pipelit.services.settings_service import LiveSettings
 from pipelit.settings import Settings
 from pipelit.store.open import OpenStore, StoreConfig, open_store
@@ -57,6 +58,7 @@ class Base:
     live: LiveSettings
     subjects: Subjects
     """Epics that are being changed."""
+    model_lists: ModelLists
     metrics: Metrics
     stuck: StuckFinder
 
@@ -117,6 +119,7 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         prices=prices,
         live=LiveSettings(settings),
         subjects=Subjects(),
+        model_lists=ModelLists(),
         metrics=metrics,
         stuck=StuckFinder(
             opened.store,

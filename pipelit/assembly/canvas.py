@@ -25,6 +25,7 @@ def build_canvas(
             executions=executions,
             schedules=actors,
             default_limit=lambda: base.settings.max_execution_seconds,
+            model_lists=base.model_lists,
         ),
         NodesService(canvas, clock, ids, schedules=actors),
         EdgesService(canvas),

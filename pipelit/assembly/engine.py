@@ -67,4 +67,5 @@ def build_credentials(base: Base) -> CredentialsService:
         test_provider=lambda spec: test_provider(spec, base.provider_http),
         list_models=lambda spec: list_models(spec, base.provider_http),
         gateway=GatewaySync(base.gateway),
+        model_lists=base.model_lists,
     )

@@ -96,7 +96,7 @@ def build_tool_ports(
     base: Base, memory: StoredMemory, search: FindServer, processes: SandboxParts
 ) -> ToolPorts:
     """Build what tools reach of the platform."""
-    lookup = AgentLookup(base.opened.store)
+    lookup = AgentLookup(base.opened.store, base.model_lists)
     return ToolPorts(
         memory=memory,
         find_search_server=search,

@@ -12,8 +12,9 @@ from pipelit.engine.definition import EdgeDef, NodeDef
 from pipelit.engine.dsl import Caller, Checked, ModelChoice
 from pipelit.engine.graph import Plan, Snapshot, edge_order
 from pipelit.nodes.whoami import Parent
+from pipelit.services.documents import check_stored
+from pipelit.services.model_lists import ModelLists
 from pipelit.services.principal import Principal
-from pipelit.services.workflows import check_topology
 from pipelit.store import Store
 from pipelit.store.queries.edges import edges_of_node, list_edges
 from pipelit.store.queries.health import find_workflow_owner
@@ -28,8 +29,9 @@ _TOOL_LABELS = frozenset({"tool", "memory"})
 class AgentLookup:
     """Finds the agents of tools in the stored workflows."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, model_lists: ModelLists | None = None) -> None:
         self._store = store
+        self._model_lists = model_lists or ModelLists()
 
     async def find_parent(self, workflow_id: int, tool_id: str) -> Parent | None:
         """Return the agent a tool node is attached to; None if it is attached to none."""
@@ -43,7 +45,8 @@ class AgentLookup:
         def check(conn: Connection) -> Checked:
             parent = find_parent(conn, workflow_id, tool_id)
             caller = None if parent is None else find_caller(conn, workflow_id, parent.node_id)
-            return check_topology(conn, text, caller)
+            principal = find_workflow_principal(conn, workflow_id)
+            return check_stored(conn, text, self._model_lists, principal, caller)
 
         return await self._store.read(check)
 

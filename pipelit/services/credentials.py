@@ -29,6 +29,7 @@ from pipelit.services.credential_detail import (
     show,
 )
 from pipelit.services.gateway import GatewaySync
+from pipelit.services.model_lists import ModelLists
 from pipelit.services.principal import Principal
 from pipelit.store import Store
 from pipelit.store.queries import credentials as queries
@@ -99,6 +100,7 @@ class CredentialsService:
         test_provider: ProviderTest,
         list_models: ModelListing,
         gateway: GatewaySync,
+        model_lists: ModelLists | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -106,6 +108,7 @@ class CredentialsService:
         self._test_provider = test_provider
         self._list_models = list_models
         self._gateway = gateway
+        self._model_lists = model_lists or ModelLists()
 
     async def browse(self, *, limit: int, offset: int) -> tuple[Sequence[Credential], int]:
         """Return a page of all credentials, oldest first, and how many there are."""
@@ -256,13 +259,22 @@ class CredentialsService:
         Raises:
             NotFound: no such credential, or not of type `llm`.
         """
-        spec = await self._require_provider(credential_id)
-        return [CredentialModel(id=name, name=name) for name in await self._list_models(spec)]
+        find = partial(queries.find_credential, credential_id=credential_id)
+        row = await self._store.read(find)
+        spec = self._spec(row)
+        if row is None or isinstance(spec, NoProvider):
+            raise NotFound(NOT_AN_LLM)
+        names = await self._list_models(spec)
+        # As of the row that was asked with: a change meanwhile has made the answer void.
+        self._model_lists.remember(credential_id, row.updated_at, names)
+        return [CredentialModel(id=name, name=name) for name in names]
 
     async def provider_spec(self, credential_id: int) -> ProviderSpec | NoProvider:
         """Decrypt what the engine needs to reach a provider, or say why there is none."""
         find = partial(queries.find_credential, credential_id=credential_id)
-        row = await self._store.read(find)
+        return self._spec(await self._store.read(find))
+
+    def _spec(self, row: CredentialRow | None) -> ProviderSpec | NoProvider:
         if row is None:
             return NoProvider.MISSING
         if row.credential_type != "llm":

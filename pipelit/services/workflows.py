@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from pipelit.actors.turns import event_data
 from pipelit.clock import Clock
 from pipelit.engine.advice import Origin
-from pipelit.engine.dsl import Caller, Catalogue, Checked, LlmCredential, check_document
+from pipelit.engine.dsl import Checked
 from pipelit.engine.validate import Report, validate_workflow
 from pipelit.errors import BadRequest, Conflict, NotFound, Unavailable
 from pipelit.services import visibility
@@ -29,17 +29,15 @@ from pipelit.services.canvas_views import (
     WorkflowDetail,
     show_workflow,
 )
+from pipelit.services.documents import check_stored
+from pipelit.services.model_lists import ModelLists
 from pipelit.services.principal import Principal
 from pipelit.services.schedule_actors import ScheduleActors
 from pipelit.services.schedule_views import show_nodes
 from pipelit.store.queries import workflows as queries
-from pipelit.store.queries.credentials import list_credentials
 from pipelit.store.queries.edges import list_edges
 from pipelit.store.queries.nodes import list_nodes
 from pipelit.store.queries.workflows import WorkflowRow
-
-_DEFAULT_PROVIDER = "openai_compatible"
-_MAX_CREDENTIALS = 1000
 
 SWEEP_PATIENCE = 5.0
 """Seconds that a deletion waits for executions which began while it was being committed."""
@@ -69,6 +67,7 @@ class WorkflowsService:
         executions: ends the runs of a workflow that goes.
         schedules: hears which jobs went with it.
         default_limit: returns the global execution limit in seconds; may be called in any thread.
+        model_lists: what providers answered when they were last asked.
     """
 
     def __init__(
@@ -79,12 +78,14 @@ class WorkflowsService:
         executions: ExecutionsPort,
         schedules: ScheduleActors,
         default_limit: Callable[[], int],
+        model_lists: ModelLists,
     ) -> None:
         self._canvas = canvas
         self._clock = clock
         self._executions = executions
         self._schedules = schedules
         self._default_limit = default_limit
+        self._model_lists = model_lists
 
     async def browse(
         self, principal: Principal, *, limit: int, offset: int
@@ -203,9 +204,10 @@ class WorkflowsService:
 
         return await self._canvas.read(check)
 
-    async def check_dsl(self, text: str) -> Checked:
+    async def check_dsl(self, principal: Principal, text: str) -> Checked:
         """Tell whether a YAML definition compiles; nothing is stored and no provider is called."""
-        return await self._canvas.read(partial(check_topology, text=text))
+        check = partial(check_stored, text=text, lists=self._model_lists, principal=principal)
+        return await self._canvas.read(check)
 
     async def _bury(self, rows: Sequence[WorkflowRow], *, turn: str) -> None:
         for row in rows:
@@ -231,24 +233,6 @@ class WorkflowsService:
 
     def _show(self, row: WorkflowRow) -> Workflow:
         return show_workflow(row, default_limit=self._default_limit())
-
-
-def check_topology(conn: Connection, text: str, caller: Caller | None = None) -> Checked:
-    """Tell whether a YAML definition compiles for *caller*; takes a while, so in no event loop."""
-    return check_document(text, Catalogue(credentials=_llm_credentials(conn), caller=caller))
-
-
-def _llm_credentials(conn: Connection) -> tuple[LlmCredential, ...]:
-    """Return what a model spec may resolve to. Model lists are not kept, so they are unknown."""
-    rows, _ = list_credentials(conn, limit=_MAX_CREDENTIALS, offset=0)
-    return tuple(
-        LlmCredential(
-            id=row.id,
-            provider_type=row.detail.clear.get("provider_type", _DEFAULT_PROVIDER),
-        )
-        for row in rows
-        if row.credential_type == "llm"
-    )
 
 
 def _check_handler(conn: Connection, principal: Principal, handler_id: int | None) -> None:

@@ -1,5 +1,6 @@
 """workflows.md over a real socket."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -377,3 +378,49 @@ async def test_a_model_spec_finds_a_credential_without_asking_its_provider(
         "node_count": 3,
         "edge_count": 2,
     }
+
+
+async def test_a_known_model_list_is_used_until_its_credential_changes(
+    canvas: CanvasServer,
+) -> None:
+    """The shortest model that fits; no warning; a list of before the change is void."""
+    common = {"created_at": START, "updated_at": START}
+    detail = {"clear": {}, "secret": {}}
+    row = {"name": "l", "credential_type": "llm", "detail": detail, **common}
+    await canvas.store.write(lambda conn: conn.execute(insert(schema.credentials), row) and None)
+    body = {"yaml_str": "name: x\nmodel: {discover: true}\nsteps: [{type: agent}]"}
+
+    canvas.model_lists.remember(1, START, ["gpt-4o", "gpt-4o-mini"])
+    known = await canvas.call("POST", "/workflows/validate-dsl/", body)
+    canvas.model_lists.remember(1, START - timedelta(1), ["gpt-4o"])
+    void = await canvas.call("POST", "/workflows/validate-dsl/", body)
+
+    assert (known.json()["valid"], known.json()["warnings"]) == (True, [])
+    assert void.json()["errors"] == [
+        "Model resolution error: No scoreable models found across available credentials"
+    ]
+
+
+async def test_a_fork_is_checked_with_the_workflow_it_is_based_on(canvas: CanvasServer) -> None:
+    """Whoever may not see the source is told what is told when it is missing."""
+    await canvas.workflow(key="ada-key")
+    body = {"yaml_str": "based_on: flow\npatches: [{action: add_step, step: {type: wait}}]"}
+    path = "/workflows/validate-dsl/"
+
+    owner = await canvas.call("POST", path, body, key="ada-key")
+    stranger = await canvas.call("POST", path, body)
+    await canvas.call("PATCH", "/workflows/flow/", {"is_public": True}, key="ada-key")
+    reader = await canvas.call("POST", path, body)
+
+    checked = {
+        "valid": True,
+        "errors": [],
+        "warnings": ["Node 'wait_1' is not reachable from any trigger"],
+        "node_count": 0,
+        "edge_count": 0,
+    }
+    assert owner.json() == checked
+    assert stranger.json() == checked | {
+        "valid": False, "errors": ["Source workflow 'flow' not found"], "warnings": [],
+    }  # fmt: skip
+    assert reader.json() == checked

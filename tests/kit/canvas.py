@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert
 from pipelit.clock import Clock, Ids
 from pipelit.services.canvas import Canvas
 from pipelit.services.edges import EdgesService
+from pipelit.services.model_lists import ModelLists
 from pipelit.services.node_schedules import NodeSchedulesService
 from pipelit.services.nodes import NodesService
 from pipelit.services.schedule_actors import ScheduleActors
@@ -81,6 +82,7 @@ class CanvasServer(msgspec.Struct, frozen=True, kw_only=True):
     executions: Executions
     jobs: SilentJobs
     clock: Ticking
+    model_lists: ModelLists
 
     async def call(
         self, method: str, path: str, body: object = None, *, key: str = "bob-key"
@@ -127,9 +129,15 @@ async def canvas(store: Store) -> AsyncIterator[CanvasServer]:
     shared = Canvas(store, lambda *event: events.append(event))
     clock, ids = Ticking(), Ids.seeded(2)
     jobs = SilentJobs()
+    lists = ModelLists()
     services = Services(
         WorkflowsService(
-            shared, clock, executions=executions, schedules=jobs, default_limit=lambda: 900
+            shared,
+            clock,
+            executions=executions,
+            schedules=jobs,
+            default_limit=lambda: 900,
+            model_lists=lists,
         ),
         NodesService(shared, clock, ids, schedules=jobs),
         EdgesService(shared),
@@ -151,6 +159,7 @@ async def canvas(store: Store) -> AsyncIterator[CanvasServer]:
             executions=executions,
             jobs=jobs,
             clock=clock,
+            model_lists=lists,
         )
 
 

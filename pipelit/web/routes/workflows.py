@@ -139,7 +139,7 @@ async def validate(call: Call[None]) -> Validation:
 
 async def validate_dsl(call: Call[DslText]) -> DslValidation:
     """Check a YAML definition."""
-    checked = await call.service(WorkflowsService).check_dsl(call.body.yaml_str)
+    checked = await call.service(WorkflowsService).check_dsl(call.principal, call.body.yaml_str)
     return msgspec.convert(checked, DslValidation, from_attributes=True)
 
 
