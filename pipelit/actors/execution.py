@@ -31,7 +31,7 @@ from pipelit.actors.run_clock import RunClock
 from pipelit.actors.runtime import Actor, Reply
 from pipelit.actors.step_rows import StepRows
 from pipelit.engine import endings
-from pipelit.engine.changes import Attempt, Changes, Ending
+from pipelit.engine.changes import Attempt, Changes, Ending, Failed
 from pipelit.engine.graph import Plan, Snapshot
 from pipelit.engine.journal import RunState
 from pipelit.engine.limits import oversize
@@ -40,7 +40,7 @@ from pipelit.engine.outcome import Failure, Outcome
 from pipelit.engine.questions import is_confirmation
 from pipelit.engine.records import Asked, parse_record
 from pipelit.engine.retry import retry_delay
-from pipelit.engine.routing import has_error_edge
+from pipelit.engine.routing import is_handled
 from pipelit.engine.steps import Narrator
 from pipelit.store.queries import journal as rows
 from pipelit.store.queries.budgets import OverBudget
@@ -157,7 +157,7 @@ class Execution(Actor[ExecutionMessage]):
         self._rebuild()
         rejoin(self.ctx.system, self._loaded)
         state = self._narrator.state
-        self._recovered = frozenset(state.started - state.waiting.keys())
+        self._recovered = frozenset(state.in_flight)
         self._launch(tuple(node for node in state.ready if node in self._recovered))
         for node, waiting in state.waiting.items():
             self.ctx.after(max(0.0, waiting.resume_at - self._clock.now()), Waited(node))
@@ -177,6 +177,7 @@ class Execution(Actor[ExecutionMessage]):
             self._loaded.workflow_slug,
             state,
             max_parallel=self._parts.max_parallel,
+            size_limits=self._parts.size_limits,
         )
         self._step_rows = StepRows(self._loaded, self._parts.owner, self._parts.ids)
 
@@ -209,7 +210,7 @@ class Execution(Actor[ExecutionMessage]):
 
     async def _attempt_ended(self, task: AttemptTask, result: Outcome | Failure | None) -> None:
         self._recovered -= {task.node_id}
-        self._loaded.checkpoints[task.node_id] = task.checkpoint
+        self._loaded.checkpoints[task.key] = task.checkpoint
         if self._ending is not None:
             self._stopped[task.node_id] = (task.attempt(), task.cut_off(self._ending, result))
             if not self._running:
@@ -263,38 +264,47 @@ class Execution(Actor[ExecutionMessage]):
             now = self._clock.now()
             await self._commit(self._narrator.retry_later(attempt, failure, delay=delay, now=now))
             self.ctx.after(delay, Due(now + delay))
-        elif has_error_edge(self._narrator.state.plan, attempt.node_id) and not fatal:
+        elif is_handled(self._narrator.state.plan, attempt.node_id) and not fatal:
             now, elapsed_ms = self._clock.now(), self._clock.elapsed_ms()
             changes = self._narrator.handle_failure(
                 attempt, failure, now=now, elapsed_ms=elapsed_ms
             )
             await self._commit(changes)
         else:
-            self._stopped[attempt.node_id] = (attempt, failure)
-            await self._end(endings.failed_by(attempt, failure))
+            await self._break(Failed(attempt, failure))
+
+    async def _break(self, failed: Failed) -> None:
+        """End the run with the failure of a node."""
+        self._stopped[failed.attempt.node_id] = (failed.attempt, failed.failure)
+        await self._end(endings.failed_by(failed.attempt, failed.failure))
 
     def _put_questions(self) -> None:
         """Have the questions put into words that are to be asked now."""
         if self._draining or self._ending is not None:
             return
         state = self._narrator.state
-        for node_id, when in self._questions.take(state.unasked):
+        for asking in self._questions.take(state.unasked):
+            node_id, _, when = asking
             if when == "before" and is_confirmation(state.plan.nodes[node_id]):
                 self.ctx.start_soon(self._word, self._prepare(node_id), name=f"{node_id} question")
             else:
-                self.ctx.post(Worded(node_id, when))
+                self.ctx.post(Worded(asking))
 
     async def _word(self, task: AttemptTask) -> None:
         """Put a confirmation's question into words, as an own task."""
-        self.ctx.post(Worded(task.node_id, "before", await task.word_question()))
+        self.ctx.post(Worded((*task.key, "before"), await task.word_question()))
 
     async def _ask(self, worded: Worded) -> None:
         if self._draining or self._ending is not None or self._over:
             return
-        node = self._narrator.state.plan.nodes[worded.node_id]
-        question = self._questions.make(node, worded.when, worded.prompt, self._clock.now())
+        state, node_id = self._narrator.state, worded.asking[0]
+        question = self._questions.make(
+            state.plan.nodes[node_id], worded.asking, worded.prompt, self._clock.now()
+        )
+        if worded.asking not in state.unasked:  # its iteration was broken off meanwhile
+            return
         if question is None:
-            await self._commit(self._narrator.start_unasked(worded.node_id))
+            await self._commit(self._narrator.start_unasked(node_id))
             return
         await self._commit(self._narrator.ask(question, now=self._clock.now()))
         announce(self.ctx.system, self._loaded, question)
@@ -393,6 +403,8 @@ class Execution(Actor[ExecutionMessage]):
         else:
             self._launch(changes.started)
             self._put_questions()
+            if changes.broken is not None:
+                await self._break(changes.broken)
             if changes.interrupted:  # an answer came in between
                 self.ctx.post(AnswersDue())
 

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from pipelit.actors.runtime import Message, Request
 from pipelit.engine.outcome import Failure, Outcome
-from pipelit.engine.questions import When
+from pipelit.engine.questions import Asking
 
 
 class Cancel(Request[None], frozen=True):
@@ -41,8 +41,7 @@ class WriteOff(Message, frozen=True):
 class Worded(Message, frozen=True):
     """A question has its words. `prompt`: of a confirmation; None if it has none."""
 
-    node_id: str
-    when: When
+    asking: Asking
     prompt: str | None = None
 
 

@@ -27,7 +27,6 @@ from pipelit.engine.messages import ChatMessage, parse_message
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage, json_size
 from pipelit.engine.output import state_view
 from pipelit.engine.questions import DEFAULT_PROMPT
-from pipelit.engine.records import ROOT
 from pipelit.engine.specs import primary_port
 from pipelit.engine.storable import clean_text, cleaned, storable
 from pipelit.engine.values import to_text
@@ -102,6 +101,7 @@ class NodeRunner:
             "workflow_slug": loaded.workflow_slug,
         }
         user_context = {"user_profile_id": loaded.user_id, **(loaded.user_context or {})}
+        iteration = state.iteration_of(node_id)
         view = state_view(state, node_id, execution=execution, user_context=user_context)
         return AttemptTask(
             runner=self,
@@ -111,17 +111,18 @@ class NodeRunner:
                 workflow_id=loaded.workflow_id,
                 workflow_slug=loaded.workflow_slug,
                 node_id=node_id,
-                iteration=ROOT,
+                iteration=iteration,
                 attempt=state.attempts.get(node_id, 0),
             ),
             view=view,
+            place=state.place_of(node_id),
             predecessors=state.predecessors(node_id),
             attached=_attached(state.plan, node_id),
             primary_ports={
                 n: primary_port(d.component_type) or "" for n, d in state.plan.nodes.items()
             },
             earlier_usage=state.attempt_usage.get(node_id, Usage()),
-            checkpoint=loaded.checkpoints.get(node_id),
+            checkpoint=loaded.checkpoints.get((node_id, iteration)),
             purse=self.budgets.purse(loaded.id, node_id),
             ledger=ledger,
             step_rows=step_rows,
@@ -140,6 +141,8 @@ class AttemptTask:
     node: NodeDef
     identity: RunIdentity
     view: dict[str, Any]
+    place: dict[str, Any]
+    """What events say of where in its loops the node is."""
     predecessors: tuple[str, ...]
     attached: Attached
     primary_ports: dict[str, str]
@@ -166,6 +169,11 @@ class AttemptTask:
     def node_id(self) -> str:
         """The node this is an attempt of."""
         return self.node.node_id
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The activation: the node and its iteration."""
+        return self.node.node_id, self.identity.iteration
 
     def attempt(self) -> Attempt:
         """Describe the attempt as it is now, or as it ended."""
@@ -290,7 +298,10 @@ class AttemptTask:
         )
 
     def _context(self) -> dict[str, Any]:
-        """Return the names a template sees (engine.md §20.4): a node hides all but `trigger`."""
+        """Return the names a template sees (engine.md §20.4).
+
+        A node hides all but `trigger` and `loop`.
+        """
         outputs: dict[str, Any] = self.view["node_outputs"]
         trigger: dict[str, Any] = self.view["trigger"]
         return {
@@ -304,6 +315,7 @@ class AttemptTask:
             },
             **outputs,
             "trigger": trigger,
+            **({} if self.view["loop"] is None else {"loop": self.view["loop"]}),
         }
 
     def _with_report(self, failure: Failure) -> Failure:
@@ -342,7 +354,7 @@ class AttemptTask:
         """
         self._saves += 1
         number = self._saves
-        progress, told = cleaned(progress), cleaned(tuple(events))
+        progress, told = cleaned(progress), cleaned(tuple(map(self._placed, events)))
         if (size := json_size(progress)) > MAX_PROGRESS_BYTES:
             raise NodeError(
                 f"Node progress too large ({size} bytes, limit {MAX_PROGRESS_BYTES})",
@@ -351,12 +363,18 @@ class AttemptTask:
             )
         settled = self.purse.take_settled()
         step = self.step_rows.progress(
-            self.node_id, progress, told, stamp=self.stamp(), settled=settled
+            self.key, progress, told, stamp=self.stamp(), settled=settled
         )
         await self.ledger.write(step)
         # Kept is what is stored; those that wait for one commit wake in any order.
         if number > self._kept:
             self._kept, self.checkpoint = number, progress
+
+    def _placed(self, event: RunEvent) -> RunEvent:
+        """Say of a tool call in which iteration it is made."""
+        if event.type != "node_status":
+            return event
+        return RunEvent(event.type, {**event.data, **self.place})
 
     async def history(self) -> tuple[ChatMessage, ...]:
         """Return what the node remembers of its thread."""

@@ -13,7 +13,7 @@ from pipelit.actors.runtime import ActorError, Message, System
 from pipelit.clock import Ids
 from pipelit.engine.changes import Kind, Question
 from pipelit.engine.definition import NodeDef
-from pipelit.engine.questions import When, flag_prompt, is_confirmation
+from pipelit.engine.questions import Asking, flag_prompt, is_confirmation
 from pipelit.store.queries.journal import Loaded
 
 
@@ -33,17 +33,20 @@ class Questions:
     def __init__(self, ids: Ids, *, open_seconds: float) -> None:
         self._ids = ids
         self._open_seconds = open_seconds
-        self._being_worded: set[tuple[str, When]] = set()
+        self._being_worded: set[Asking] = set()
 
-    def take(self, unasked: Iterable[tuple[str, When]]) -> list[tuple[str, When]]:
+    def take(self, unasked: Iterable[Asking]) -> list[Asking]:
         """Return those that are new: they are to be put into words, then `make` is called."""
         new = [question for question in unasked if question not in self._being_worded]
         self._being_worded.update(new)
         return new
 
-    def make(self, node: NodeDef, when: When, prompt: str | None, now: float) -> Question | None:
+    def make(
+        self, node: NodeDef, asking: Asking, prompt: str | None, now: float
+    ) -> Question | None:
         """Return the question of a node, None if it has no words."""
-        self._being_worded.discard((node.node_id, when))
+        self._being_worded.discard(asking)
+        _, iteration, when = asking
         kind: Kind = "interrupt_before" if when == "before" else "interrupt_after"
         if when == "before" and is_confirmation(node):
             kind = "human_confirmation"
@@ -54,6 +57,7 @@ class Questions:
         return Question(
             task_id=self._ids.hex(8),
             node_id=node.node_id,
+            iteration=iteration,
             kind=kind,
             prompt=prompt,
             expires_at=now + self._open_seconds,

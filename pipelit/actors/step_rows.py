@@ -11,7 +11,7 @@ from pipelit.engine.changes import Changes, Question
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Usage
 from pipelit.engine.output import delivery_text, reply_text
-from pipelit.engine.records import ROOT, record_kind, record_node
+from pipelit.engine.records import activation, record_kind
 from pipelit.nodes.base import RunEvent
 from pipelit.store.queries import journal as rows
 from pipelit.store.queries import questions
@@ -60,8 +60,7 @@ class StepRows:
         records = (
             rows.JournalRow(
                 position + index,
-                record_node(record),
-                ROOT,
+                *activation(record),
                 record_kind(record),
                 msgspec.to_builtins(record),
             )
@@ -91,21 +90,21 @@ class StepRows:
 
     def progress(
         self,
-        node_id: str,
+        key: tuple[str, str],
         state: Any,
         events: Sequence[RunEvent],
         *,
         stamp: Stamp,
         settled: tuple[Settled, ...],
     ) -> rows.Step:
-        """Return the step that saves a node's progress."""
+        """Return the step that saves the progress of a node in an iteration."""
         return rows.Step(
             execution_id=self._loaded.id,
             owner=self._owner,
             now=stamp.now,
             active_us=stamp.active_us,
             events=tuple(rows.EventDraft(event.type, event.data) for event in events),
-            checkpoint=rows.Checkpoint(node_id, ROOT, state),
+            checkpoint=rows.Checkpoint(*key, state),
             settled=settled,
         )
 
@@ -131,7 +130,7 @@ class StepRows:
         return questions.Question(
             task_id=question.task_id,
             node_id=question.node_id,
-            iteration=ROOT,
+            iteration=question.iteration,
             kind=question.kind,
             user_id=self._loaded.user_id,
             chat_id=None if chat_id is None else str(chat_id),

@@ -3,13 +3,16 @@
 Contract: engine.md §16, node-types.md 10.7.
 """
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pipelit.engine.definition import NodeDef, flow_targets
 from pipelit.engine.graph import Plan
 
 When = Literal["before", "after"]
 Verdict = Literal["go_on", "refused", "expired"]
+
+Asking: TypeAlias = tuple[str, str, When]
+"""Who asks: a node in an iteration, before or after it runs."""
 
 DEFAULT_PROMPT = "Please confirm to proceed."
 

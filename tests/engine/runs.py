@@ -232,6 +232,7 @@ class Run:
         question = Question(
             task_id=f"{self.asked:08}",
             node_id=node,
+            iteration=self.state.iteration_of(node),
             kind=kind,
             prompt=flag_prompt(node, when),
             expires_at=self.now + 300.0,

@@ -71,7 +71,7 @@ def play(
         assert run.interrupted == (not moves), "stuck, or not"
         move = chance.choice([*moves, *asked])
         if isinstance(move, tuple):
-            run.ask(*move)
+            run.ask(move[0], move[2])
         elif move in asked:
             run.answer(move)
         elif move == "retry":
@@ -114,7 +114,9 @@ def check(run: Run, case: Case) -> None:
 
 def contents(state: RunState) -> dict[str, Any]:
     values = {name: value for name, value in vars(state).items() if name != "plan"}
-    return {**values, "ready": list(state.ready), "results": list(state.results.items())}
+    edges = vars(values.pop("_edges"))
+    resolved = {name: edges[name] for name in ("_open", "_taken_by")}
+    return {**values, **resolved, "ready": list(state.ready), "results": list(state.results.items())}
 
 
 def expected(case: Case, plan: Plan) -> dict[str, str]:

@@ -126,7 +126,7 @@ class TestOneRun:
         again = begun(retry_of(run), plan)
 
         assert again.told()[1:] == ["a success", "b pending", "b running"]
-        assert again.state.unasked == (("a", "after"),)
+        assert again.state.unasked == (("a", "0", "after"),)
         assert again.state.answers["b"] == "go"
 
     def test_a_rejection_that_ended_the_run_is_asked_again(self) -> None:
@@ -141,7 +141,7 @@ class TestOneRun:
         again = begun(retry_of(run), plan)
 
         assert again.told() == ["execution_started", "q pending"]
-        assert again.state.unasked == (("q", "before"),)
+        assert again.state.unasked == (("q", "0", "before"),)
 
 
 def broken_off(case: Case, plan: Plan) -> Journal:

@@ -319,7 +319,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     last_seq: int
     records: tuple[Any, ...]
-    checkpoints: dict[str, Any]
+    checkpoints: dict[tuple[str, str], Any]
+    """{(node, iteration): saved progress}"""
 
 
 _OWN = tuple(executions.c[name] for name in Loaded.__struct_fields__ if name in executions.c)
@@ -345,14 +346,14 @@ def load(conn: Connection, execution_id: str) -> Loaded | None:
         return None
     records = list_records(conn, execution_id)
     progress = conn.execute(
-        select(run_checkpoints.c.node_id, run_checkpoints.c.state).where(
-            run_checkpoints.c.execution_id == execution_id
-        )
+        select(
+            run_checkpoints.c.node_id, run_checkpoints.c.iteration, run_checkpoints.c.state
+        ).where(run_checkpoints.c.execution_id == execution_id)
     )
     return Loaded(
         **row,
         records=records,
-        checkpoints={entry.node_id: entry.state for entry in progress},
+        checkpoints={(entry.node_id, entry.iteration): entry.state for entry in progress},
     )
 
 
