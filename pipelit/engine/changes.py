@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipelit.engine.records import Record
+from pipelit.engine.outcome import Failure
+from pipelit.engine.records import ROOT, Record
 
 EndStatus = Literal["completed", "failed", "cancelled"]
 Kind = Literal["human_confirmation", "interrupt_before", "interrupt_after"]
@@ -35,6 +36,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     task_id: str
     node_id: str
+    iteration: str = ROOT
     kind: Kind
     prompt: str
     expires_at: float
@@ -50,10 +52,27 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     failed_node: str | None = None
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that has ended. `recovered`: it was begun anew after a crash."""
+
+    node_id: str
+    number: int
+    duration_ms: int
+    recovered: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An attempt that failed for good, and how."""
+
+    attempt: Attempt
+    failure: Failure
+
+
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a run, to be committed in one transaction.
 
     `started`: nodes to run after it. `interrupted`: nothing goes on before a person answers.
+    `broken`: a loop that cannot go on; its failure is to end the run.
     """
 
     records: tuple[Record, ...] = ()
@@ -62,13 +81,5 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     questions: tuple[Question, ...] = ()
     started: tuple[str, ...] = ()
     interrupted: bool = False
+    broken: Failed | None = None
     ending: Ending | None = None
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that has ended. `recovered`: it was begun anew after a crash."""
-
-    node_id: str
-    number: int
-    duration_ms: int
-    recovered: bool = False

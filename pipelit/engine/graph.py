@@ -10,6 +10,7 @@ import msgspec
 
 from pipelit.engine.definition import END, FLOW_LABELS, EdgeDef, NodeDef, flow_targets
 from pipelit.engine.specs import is_attach_only, is_trigger
+from pipelit.engine.structure import Flow
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +108,17 @@ def _is_graph_node(node: NodeDef) -> bool:
     return not is_trigger(node.component_type) and not is_attach_only(node.component_type)
 
 
+class Body(msgspec.Struct, frozen=True):
+    """What a loop repeats. `nodes`: all, those of inner loops too; `own`: without the latter.
+
+    `returns`: the nodes whose ports are an iteration's result.
+    """
+
+    nodes: tuple[str, ...]
+    own: tuple[str, ...]
+    returns: tuple[str, ...]
+
+
 class Plan:
     """A snapshot compiled for walking. Immutable and shared by all executions of one version."""
 
@@ -123,6 +135,32 @@ class Plan:
                     self.incoming.setdefault(target, []).append(edge)
             else:
                 self._attached.setdefault(edge.target_node_id, []).append(edge)
+        self.loop_of: dict[str, str] = {}  # {node: the innermost loop around it}
+        self.bodies: dict[str, Body] = self._find_bodies()
+
+    def _find_bodies(self) -> dict[str, Body]:
+        """Find the body of each loop; an inner loop's body is the smaller one."""
+        walked = self.snapshot.walked
+        flow = Flow([self.nodes[node_id] for node_id in walked], self.snapshot.edges)
+        loops = [n for n in walked if self.nodes[n].component_type == "loop"]
+        found = {loop_id: flow.body(loop_id) for loop_id in loops}
+        for loop_id in sorted(loops, key=lambda loop_id: len(found[loop_id])):
+            for node_id in found[loop_id]:
+                self.loop_of.setdefault(node_id, loop_id)
+        bodies = {}
+        for loop_id, body in found.items():
+            own = tuple(n for n in walked if n in body and self.loop_of[n] == loop_id)
+            returns = [
+                edge.source_node_id
+                for edge in self.incoming.get(loop_id, ())
+                if edge.edge_label == "loop_return"
+            ]
+            bodies[loop_id] = Body(
+                nodes=tuple(n for n in walked if n in body),
+                own=own,
+                returns=tuple(dict.fromkeys(returns or filter(self.ends_here, own))),
+            )
+        return bodies
 
     def attached(self, node_id: str, *labels: str) -> tuple[NodeDef, ...]:
         """Return the nodes attached to *node_id* through edges of *labels*, in edge order."""

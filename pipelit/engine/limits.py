@@ -3,6 +3,7 @@
 import msgspec
 
 from pipelit.engine.journal import RunState
+from pipelit.engine.loops import LoopRun
 from pipelit.engine.outcome import Failure, Outcome, json_size
 
 
@@ -15,13 +16,24 @@ class SizeLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 def oversize(outcome: Outcome, state: RunState, limits: SizeLimits) -> Failure | None:
     """Return the failure of an outcome that is too large for its node or for the execution."""
-    size = json_size(outcome.ports)
+    size = json_size(outcome.ports) + (json_size(outcome.loop_items) if outcome.loop_items else 0)
     if size > limits.node_output:
         return _too_large("Node output", size, limits.node_output)
     total = state.size + size + sum(map(json_size, outcome.messages))
     if total > limits.state:
         return _too_large("Execution state", total, limits.state)
     return None
+
+
+def oversize_loop(
+    outcome: Outcome, run: LoopRun, state: RunState, limits: SizeLimits
+) -> Failure | None:
+    """Return the failure of a loop whose result is too large: it replaces its items and results."""
+    size = json_size(outcome.ports)
+    if size > limits.node_output:
+        return _too_large("Node output", size, limits.node_output)
+    total = state.size - run.size + size
+    return _too_large("Execution state", total, limits.state) if total > limits.state else None
 
 
 def _too_large(what: str, size: int, limit: int) -> Failure:

@@ -70,6 +70,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `ports`: {port: JSON value}. `messages` are appended to the shared conversation.
     `output` sets `state.output` (reply_chat; promoted agents) when not UNSET.
     `delay_seconds` makes a timed wait: the activation ends that much later.
+    `loop_items` makes the node a loop over them: it succeeds after the last iteration.
     `spoken` is announced as `chat_message` together with the result.
     `remember` is appended to the node's memory of the thread (engine.md §23.4).
     """
@@ -80,6 +81,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state_patch: dict[str, Any] = {}
     output: Any = msgspec.UNSET
     delay_seconds: float | None = None
+    loop_items: list[Any] | None = None
     spoken: str | None = None
     remember: tuple[ChatMessage, ...] = ()
     report: Report = Report()

@@ -121,7 +121,7 @@ def state_view(
             for node, result in state.results.items()
         },
         "current_node": node_id,
-        "loop": None,
+        "loop": state.loop_view(node_id),
         "output": None if state.output is msgspec.UNSET else state.output,
         "resume_input": state.answers.get(node_id),
     }

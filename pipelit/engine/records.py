@@ -15,6 +15,13 @@ ROOT = "0"
 """The iteration of root scope."""
 
 
+class _OfNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A record about one activation: a node in an iteration (`ROOT`, or `3`, `3.1` in loops)."""
+
+    node_id: str
+    iteration: str = ROOT
+
+
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     """Attempts whose `running` was announced: the start of the run, of a slot, of a retry."""
 
@@ -29,38 +36,54 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag="begun"):
     started: tuple[str, ...] = ()
 
 
-class AttemptFailed(msgspec.Struct, frozen=True, kw_only=True, tag="attempt_failed"):
+class AttemptFailed(_OfNode, frozen=True, kw_only=True, tag="attempt_failed"):
     """An attempt failed and will be tried again at `retry_at` (Unix seconds)."""
 
-    node_id: str
     attempt: int
     retry_at: float
     usage: Usage = Usage()
 
 
-class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):
+class Waiting(_OfNode, frozen=True, kw_only=True, tag="waiting"):
     """A node ended its work and waits until `resume_at` (Unix seconds) to succeed."""
 
-    node_id: str
     resume_at: float
     outcome: Outcome
     attempt: int = 0
     duration_ms: int = 0
 
 
-class NodeSucceeded(msgspec.Struct, frozen=True, kw_only=True, tag="succeeded"):
+class Looped(_OfNode, frozen=True, kw_only=True, tag="looped"):
+    """A loop knows its items, and runs until its last iteration is over.
+
+    `outcome` holds the items, and the report for the log row. `at`: when it began, Unix seconds.
+    """
+
+    outcome: Outcome
+    at: float
+    attempt: int = 0
+    recovered: bool = False
+    started: tuple[str, ...] = ()
+
+
+class Iterating(_OfNode, frozen=True, kw_only=True, tag="iterating"):
+    """An iteration of a loop begins; `iteration` is that of the loop itself."""
+
+    index: int
+    started: tuple[str, ...] = ()
+
+
+class NodeSucceeded(_OfNode, frozen=True, kw_only=True, tag="succeeded"):
     """A node's result. `outcome.report` is left out: it is in the log row."""
 
-    node_id: str
     outcome: Outcome
     usage: Usage = Usage()
     started: tuple[str, ...] = ()
 
 
-class NodeFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+class NodeFailed(_OfNode, frozen=True, kw_only=True, tag="failed"):
     """A permanent failure that an error handler takes over. `at`: Unix seconds."""
 
-    node_id: str
     code: str
     message: str
     attempts: int = 1
@@ -69,18 +92,16 @@ class NodeFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     started: tuple[str, ...] = ()
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="asked"):
+class Asked(_OfNode, frozen=True, kw_only=True, tag="asked"):
     """A question to a person is open: the node, or what follows it, waits for the answer."""
 
-    node_id: str
     task_id: str
     when: When
 
 
-class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
+class Answered(_OfNode, frozen=True, kw_only=True, tag="answered"):
     """A person's answer that lets the branch go on."""
 
-    node_id: str
     task_id: str
     when: When
     text: str
@@ -88,7 +109,16 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
 
 
 Record: TypeAlias = (
-    Begun | Started | AttemptFailed | Waiting | NodeSucceeded | NodeFailed | Asked | Answered
+    Begun
+    | Started
+    | AttemptFailed
+    | Waiting
+    | Looped
+    | Iterating
+    | NodeSucceeded
+    | NodeFailed
+    | Asked
+    | Answered
 )
 
 
@@ -97,13 +127,13 @@ def record_kind(record: Record) -> str:
     return "result" if isinstance(record, NodeSucceeded | NodeFailed) else "progress"
 
 
-def record_node(record: Record) -> str:
-    """Return the node a record is about; empty for those about several."""
+def activation(record: Record) -> tuple[str, str]:
+    """Return the node and the iteration a record is about; no node for those about several."""
     match record:
         case Begun() | Started():
-            return ""
+            return "", ROOT
         case _:
-            return record.node_id
+            return record.node_id, record.iteration
 
 
 def parse_record(stored: Any) -> Record:

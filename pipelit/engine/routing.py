@@ -33,6 +33,27 @@ def has_error_edge(plan: Plan, node_id: str) -> bool:
     return any(_is_error_edge(plan, edge) for edge in plan.outgoing.get(node_id, ()))
 
 
+def continues(plan: Plan, loop_id: str) -> bool:
+    """Tell whether a loop goes on with its next item after a failure (engine.md §13.5)."""
+    return plan.nodes[loop_id].extra.get("on_error") == "continue"
+
+
+def is_handled(plan: Plan, node_id: str) -> bool:
+    """Tell whether a run goes on after a permanent failure of the node.
+
+    An error handler follows it, or a loop around it continues. A loop that stops fails itself,
+    which may be handled in turn.
+    """
+    current: str | None = node_id
+    while current is not None:
+        if has_error_edge(plan, current):
+            return True
+        current = plan.loop_of.get(current)
+        if current is not None and continues(plan, current):
+            return True
+    return False
+
+
 def _is_error_edge(plan: Plan, edge: EdgeDef) -> bool:
     target = plan.nodes.get(edge.target_node_id)
     return target is not None and target.component_type == "error_handler"

@@ -65,7 +65,7 @@ def storable(result: Outcome | Failure) -> Outcome | Failure:
 
 def _results(outcome: Outcome) -> list[tuple[str, Any]]:
     ports = [(clean_text(f"port '{name}'"), {name: value}) for name, value in outcome.ports.items()]
-    fields = ("messages", "remember", "state_patch", "output", "route", "spoken")
+    fields = ("messages", "remember", "state_patch", "output", "route", "spoken", "loop_items")
     return [*ports, *((name, getattr(outcome, name)) for name in fields)]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pipelit.engine.definition import FLOW_LABELS, EdgeDef, NodeDef, flow_targets
 
+MAX_LOOP_DEPTH = 10
+
 
 class Flow:
     """The flow edges among some nodes, ready to be walked. Edges to unknown nodes are ignored."""
@@ -100,7 +102,12 @@ def graph_errors(flow: Flow) -> list[str]:
         for loop_id in loops
         for node_id in flow.entered_from_outside(loop_id, bodies[loop_id])
     ]
-    return cycles + returns + leaks
+    deep = [
+        f"Loop '{loop_id}' is nested more than {MAX_LOOP_DEPTH} deep"
+        for loop_id in loops
+        if sum(loop_id in body for body in bodies.values()) >= MAX_LOOP_DEPTH
+    ]
+    return cycles + returns + leaks + deep
 
 
 def _cycles(flow: Flow) -> list[list[str]]:

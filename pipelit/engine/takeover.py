@@ -4,6 +4,7 @@ Contract: engine.md §10.8.
 """
 
 from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
@@ -13,13 +14,26 @@ from pipelit.engine.changes import Log
 from pipelit.engine.endings import rejection
 from pipelit.engine.graph import Plan
 from pipelit.engine.journal import RunState
-from pipelit.engine.outcome import Usage
+from pipelit.engine.loops import what_next
+from pipelit.engine.outcome import Failure, Outcome, Report, Usage
 from pipelit.engine.output import MAX_ERROR, MAX_EVENT_ERROR, visible_ports
 from pipelit.engine.questions import is_confirmation, is_confirmed
-from pipelit.engine.records import Answered, Begun, NodeFailed, NodeSucceeded, Record
-from pipelit.engine.routing import has_error_edge
+from pipelit.engine.records import (
+    Answered,
+    Begun,
+    Iterating,
+    Looped,
+    NodeFailed,
+    NodeSucceeded,
+    Record,
+)
+from pipelit.engine.routing import is_handled
+
+_BARE = Report()
 
 Result = NodeSucceeded | NodeFailed
+Activation = tuple[str, str]
+"""A node and an iteration."""
 
 
 class Takeover(msgspec.Struct, frozen=True):
@@ -39,43 +53,108 @@ def take_over(
         records: its journal.
         old: the graph it ran with.
         plan: the graph of the new run.
-        from_node: runs again with everything downstream; None: what did not end well.
+        from_node: runs again with everything downstream, as does the outermost loop around it;
+            None: what did not end well.
     """
     if from_node is not None and from_node == plan.snapshot.trigger_node_id:
         return Takeover(source)
-    again = set() if from_node is None else {from_node, *plan.downstream(from_node)}
-    past = tuple(records)
-    left = [
-        msgspec.structs.replace(record, usage=Usage(), started=())
-        for record in past
-        if isinstance(record, Result)
+    again = set() if from_node is None else _again(plan, from_node)
+    past = [
+        msgspec.structs.replace(record, started=())
+        for record in records
+        if isinstance(record, Result | Looped | Answered)
         and record.node_id not in again
         and _is_same_node(record.node_id, old, plan)
         and _may_stand(record, plan)
     ]
-    answers = [msgspec.structs.replace(r, started=()) for r in past if isinstance(r, Answered)]
-    after = {answer.node_id: answer for answer in answers if answer.when == "after"}
-    taken: list[Record] = []
-    # Ready is what the trigger, taken-over and skipped nodes lead to: nothing else counts.
-    state = RunState(plan)
-    state.apply(Begun(trigger={}))
-    while ready := [record for record in left if record.node_id in state.ready]:
-        for result in ready:
-            left.remove(result)
-            follows = after.get(result.node_id) if isinstance(result, NodeSucceeded) else None
-            for record in (result, *([follows] if follows is not None else [])):
-                state.apply(record)
-                taken.append(record)
+    copy = _Copy(plan, past)
+    copy.run()
+    state = copy.state
     given = (
         answer
-        for answer in answers
-        if answer.when == "before"
-        and answer.node_id not in again
+        for answer in past
+        if isinstance(answer, Answered)
+        and answer.when == "before"
         and answer.node_id not in state.results
-        and _is_same_node(answer.node_id, old, plan)
-        and _lets_run(answer, plan)
+        and answer.iteration == state.iteration_of(answer.node_id)
     )
-    return Takeover(source, (*taken, *given))
+    return Takeover(source, (*copy.taken, *given))
+
+
+class _Copy:
+    """Lets a new run take what it can of the records of another, as early as they came there.
+
+    Ready is what the trigger, taken-over and skipped nodes lead to: nothing else counts. How a
+    loop goes on follows from what its bodies gave; it is told anew.
+    """
+
+    def __init__(self, plan: Plan, past: Iterable[Result | Looped | Answered]) -> None:
+        self.state = RunState(plan)
+        self.taken: list[Record] = []
+        self._plan = plan
+        # {activation: its record, and its place in the old run}
+        self._left: dict[Activation, tuple[int, Result | Looped]] = {}
+        self._after: dict[Activation, Answered] = {}
+        self._queue: list[tuple[int, Activation]] = []
+        for place, record in enumerate(past):
+            key = (record.node_id, record.iteration)
+            if not isinstance(record, Answered):
+                self._left.setdefault(key, (place, record))
+            elif record.when == "after":
+                self._after[key] = record
+
+    def run(self) -> None:
+        """Take all that can be taken."""
+        self._offer(self.state.apply(Begun(trigger={})).ready)
+        while self._queue:
+            _, key = heappop(self._queue)
+            if key[0] not in self.state.ready or key[1] != self.state.iteration_of(key[0]):
+                continue  # skipped meanwhile
+            _, record = self._left.pop(key)
+            if isinstance(record, Result):
+                record = msgspec.structs.replace(record, usage=Usage())
+            self._take(record)
+            if isinstance(record, NodeSucceeded):
+                self._answer(key)
+            self._go_round()
+
+    def _offer(self, ready: Iterable[str]) -> None:
+        for node in ready:
+            key = (node, self.state.iteration_of(node))
+            if key in self._left:
+                heappush(self._queue, (self._left[key][0], key))
+
+    def _take(self, record: Record) -> None:
+        self.taken.append(record)
+        self._offer(self.state.apply(record).ready)
+
+    def _answer(self, key: Activation) -> None:
+        """Take the answer that let the successors of a node run."""
+        if key[0] in self.state.held and (answer := self._after.get(key)) is not None:
+            self._take(answer)
+
+    def _go_round(self) -> None:
+        """Let loops whose iteration is over go on."""
+        while self.state.settled:
+            loop = next(iter(self.state.settled))
+            run = self.state.loops[loop]
+            key = (loop, run.looped.iteration)
+            match what_next(self._plan, run):
+                case Iterating() as record:
+                    self._take(record)
+                case Outcome() as outcome:
+                    outcome = msgspec.structs.replace(outcome, report=_BARE)
+                    self._take(NodeSucceeded(node_id=loop, iteration=key[1], outcome=outcome))
+                    self._answer(key)
+                case Failure(code=code, message=message):
+                    failed = NodeFailed(node_id=loop, iteration=key[1], code=code, message=message)
+                    self._take(msgspec.structs.replace(failed, at=run.looped.at))
+
+
+def _again(plan: Plan, from_node: str) -> set[str]:
+    while (loop := plan.loop_of.get(from_node)) is not None:
+        from_node = loop
+    return {from_node, *plan.downstream(from_node)}
 
 
 def describe(record: Record, source: str) -> tuple[Log, dict[str, Any]] | None:
@@ -102,12 +181,15 @@ def _is_same_node(node_id: str, old: Plan, plan: Plan) -> bool:
     return old.nodes[node_id].component_type == plan.nodes[node_id].component_type
 
 
-def _may_stand(record: Result, plan: Plan) -> bool:
-    """Tell whether a result lets a run go on: neither an unhandled failure nor a rejection."""
-    if isinstance(record, NodeFailed):
-        return has_error_edge(plan, record.node_id)
-    return rejection(plan, record.node_id, record.outcome) is None
-
-
-def _lets_run(answer: Answered, plan: Plan) -> bool:
-    return not is_confirmation(plan.nodes[answer.node_id]) or is_confirmed(answer.text)
+def _may_stand(record: Result | Looped | Answered, plan: Plan) -> bool:
+    """Tell whether a record lets a run go on: neither an unhandled failure nor a rejection."""
+    match record:
+        case NodeFailed():
+            return is_handled(plan, record.node_id)
+        case NodeSucceeded():
+            return rejection(plan, record.node_id, record.outcome) is None
+        case Answered(when="before"):
+            node = plan.nodes[record.node_id]
+            return not is_confirmation(node) or is_confirmed(record.text)
+        case _:
+            return True
