@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
 from pipelit.store.schema import dispatches, executions, tasks
 
@@ -35,9 +35,12 @@ def add(conn: Connection, execution_id: str, kinds: Iterable[str], *, due_at: da
         conn.execute(insert(dispatches), rows)
 
 
+_linked = select(tasks.c.id).where(tasks.c.execution_id == bindparam("of")).limit(1)
+
+
 def note_roll_up(conn: Connection, execution_id: str, *, due_at: datetime) -> None:
     """Note that tasks are linked to an execution, if any are, in the transaction that ends it."""
-    if conn.scalar(select(exists().where(tasks.c.execution_id == execution_id))):
+    if conn.execute(_linked, {"of": execution_id}).first():
         add(conn, execution_id, (ROLL_UP,), due_at=due_at)
 
 

@@ -117,6 +117,9 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 _OTHERS = executions.alias()
+_create = insert(executions).values(
+    created_seq=select(func.coalesce(func.max(_OTHERS.c.created_seq), 0) + 1).scalar_subquery()
+)
 
 _COLUMNS = (
     executions.c.id,
@@ -159,16 +162,8 @@ def create(
         if replay is not None:
             return replay
         _store_key(conn, new, idempotency)
-    conn.execute(
-        insert(executions).values(
-            **msgspec.structs.asdict(new),
-            status="pending",
-            created_seq=select(
-                func.coalesce(func.max(_OTHERS.c.created_seq), 0) + 1
-            ).scalar_subquery(),
-            last_activity_at=new.created_at,
-        )
-    )
+    row = {"status": "pending", "last_activity_at": new.created_at}
+    conn.execute(_create, msgspec.structs.asdict(new) | row)
     if transcript is not None:
         threads.append(conn, transcript)
     return None

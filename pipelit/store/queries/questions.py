@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import cast
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, exists, func, insert, select, update
 
 from pipelit.store.queries.executions import TERMINAL
 from pipelit.store.schema import executions, pending_tasks
@@ -64,9 +64,12 @@ def open_all(conn: Connection, execution_id: str, questions: Sequence[Question])
         conn.execute(insert(pending_tasks), rows)
 
 
+_forget = delete(pending_tasks).where(pending_tasks.c.execution_id == bindparam("of"), _OPEN)
+
+
 def forget_open(conn: Connection, execution_id: str) -> None:
     """Delete the open questions of an execution, in the transaction that ends it."""
-    conn.execute(delete(pending_tasks).where(pending_tasks.c.execution_id == execution_id, _OPEN))
+    conn.execute(_forget, {"of": execution_id})
 
 
 def any_answered(conn: Connection, task_ids: Collection[str]) -> bool:
