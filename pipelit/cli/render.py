@@ -13,13 +13,6 @@ import msgspec
 
 from pipelit.cli.events import Event
 
-WORDS = {
-    "running": "running",
-    "success": "done",
-    "failed": "failed",
-    "skipped": "skipped",
-    "waiting": "waiting",
-}
 STYLES = {
     "running": "cyan",
     "success": "green",
@@ -80,7 +73,10 @@ class View:
                 return self._message(data)
             case "execution_interrupted":
                 question = clean(str(data.get("prompt") or ""))
-                return [self._line(event, clean(data["node_id"]), "asks", question, "waiting")]
+                return [
+                    self._line(event, clean(data["node_id"]), "asks", question, "waiting"),
+                    Line(f"{INDENT}answer: pipelit executions resume {data['execution_id']} yes"),
+                ]
             case "execution_completed" | "execution_failed" | "execution_cancelled":
                 return self._end(event, data)
             case _:
@@ -109,8 +105,7 @@ class View:
             self._running[key] = Running(_name(data), float(event["timestamp"]), depth)
             return [self._line(event, name, "running", style="running", transient=True)]
         self._running.pop(key, None)
-        word = WORDS.get(status, status)
-        return [self._line(event, name, word, ", ".join(_details(data)), status)]
+        return [self._line(event, name, status, ", ".join(_details(data)), status)]
 
     def _delta(self, data: Event) -> list[Line]:
         node = self._running.get(f"/{data['node_id']}")

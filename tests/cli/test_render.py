@@ -16,9 +16,9 @@ def test_a_run_reads_from_top_to_bottom() -> None:
     assert show(*COMPLETED_RUN) == [
         f"   0.00 s  execution {RUN_ID} started",
         "   0.10 s  agent_1 (Agent)              running",
-        "   0.20 s    calculator                 done      1 ms",
+        "   0.20 s    calculator                 success   1 ms",
         "             | 12*17 is 204.",
-        "   0.40 s  agent_1 (Agent)              done      248 ms",
+        "   0.40 s  agent_1 (Agent)              success   248 ms",
         "   0.50 s  execution                    completed 300 ms, 12 tokens",
     ]
 
@@ -129,4 +129,4 @@ def test_a_child_execution_is_shown_below_its_node() -> None:
               display_name="Code", duration_ms=2, child_execution_id="c", parent_node_id="w"),
     )  # fmt: skip
 
-    assert lines == ["   0.00 s    x (Code)                   done      2 ms"]
+    assert lines == ["   0.00 s    x (Code)                   success   2 ms"]
