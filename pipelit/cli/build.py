@@ -16,16 +16,16 @@ async def build_workflow(
     head: Mapping[str, Any],
     nodes: Sequence[Mapping[str, Any]],
     edges: Sequence[Mapping[str, Any]],
-) -> str:
-    """Create a workflow with its nodes and edges and return its slug.
+) -> dict[str, Any]:
+    """Create a workflow with its nodes and edges and return it as the server first told it.
 
     Whatever goes wrong on the way, a refusal or Ctrl-C, the half-made workflow is deleted again.
 
     Raises:
         ServerRefusedError: the server refused a part; its words say which.
     """
-    slug = str((await client.post("/workflows/", head))["slug"])
-    path = f"/workflows/{quote(slug, safe='')}/"
+    created: dict[str, Any] = await client.post("/workflows/", head)
+    path = f"/workflows/{quote(str(created['slug']), safe='')}/"
     complete = False
     try:
         for node in nodes:
@@ -37,4 +37,4 @@ async def build_workflow(
         if not complete:
             with trio.move_on_after(CLEAN_UP_SECONDS, shield=True):
                 await client.delete(path)
-    return slug
+    return created

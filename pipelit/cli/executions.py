@@ -1,4 +1,7 @@
-"""`pipelit executions`: list, show, cancel, watch. Contract: operations.md §4, executions.md."""
+"""`pipelit executions`: list, show, cancel, retry, resume, watch.
+
+Contract: operations.md §4, executions.md, beyond.md §3.
+"""
 
 import sys
 from datetime import datetime
@@ -12,7 +15,7 @@ from pipelit.cli import INTERRUPTED
 from pipelit.cli.client import Client, Target
 from pipelit.cli.events import Lost, Restored, follow
 from pipelit.cli.options import call, echo_json, json_option, server_command
-from pipelit.cli.render import answer_text, duration
+from pipelit.cli.render import answer_text, clean, duration
 from pipelit.cli.table import show_table
 
 STATUSES = ("pending", "running", "interrupted", "completed", "failed", "cancelled")
@@ -20,7 +23,7 @@ STATUSES = ("pending", "running", "interrupted", "completed", "failed", "cancell
 
 @click.group()
 def executions() -> None:
-    """See and stop the runs of workflows."""
+    """See, stop, repeat and answer the runs of workflows."""
 
 
 @executions.command("list")
@@ -90,20 +93,70 @@ def show(target: Target, execution_id: str, as_json: bool) -> None:
         ],
     )
     for question in detail["pending_confirmations"]:
-        click.echo(f"Waits for an answer to {question['task_id']}: {question['prompt']}")
+        click.echo(f"Waits for an answer to {question['task_id']}: {clean(question['prompt'])}")
+        click.echo(f"Answer: `pipelit executions resume {detail['execution_id']} yes`", err=True)
 
 
 @executions.command()
 @click.argument("execution_id")
+@json_option
 @server_command
-def cancel(target: Target, execution_id: str) -> None:
+def cancel(target: Target, execution_id: str, as_json: bool) -> None:
     """Stop a run; what it started is stopped when this returns."""
+    _act(target, execution_id, "cancel", {}, as_json=as_json)
+
+
+@executions.command()
+@click.argument("execution_id")
+@click.option("--from", "from_node", metavar="NODE", help="Run this node and what follows again.")
+@click.option("--current", is_flag=True, help="With the workflow as it is today.")
+@json_option
+@server_command
+def retry(
+    target: Target, execution_id: str, from_node: str | None, current: bool, as_json: bool
+) -> None:
+    """Run what failed or was cancelled again, as a new run.
+
+    What had finished is taken over, neither run nor billed again.
+    """
+    body = {"from_node": from_node, "graph": "current" if current else "snapshot"}
 
     async def action(client: Client) -> Any:
-        return await client.post(_path(execution_id) + "cancel/")
+        return await client.post(_path(execution_id) + "retry/", body)
 
     execution = call(target, action)
-    click.echo(f"{execution['execution_id']} is {execution['status']}.")
+    if as_json:
+        echo_json(execution)
+        return
+    new_id = execution["execution_id"]
+    click.echo(new_id)
+    click.echo(f"Started. Next: `pipelit executions watch {new_id}`", err=True)
+
+
+@executions.command()
+@click.argument("execution_id")
+@click.argument("answer")
+@click.option("--task", "task_id", metavar="ID", help="Which question; else the oldest open one.")
+@json_option
+@server_command
+def resume(
+    target: Target, execution_id: str, answer: str, task_id: str | None, as_json: bool
+) -> None:
+    """Answer the question a run waits with, mostly 'yes' or 'no'."""
+    _act(target, execution_id, "resume", {"input": answer, "task_id": task_id}, as_json=as_json)
+
+
+def _act(
+    target: Target, execution_id: str, verb: str, body: dict[str, Any], *, as_json: bool
+) -> None:
+    async def action(client: Client) -> Any:
+        return await client.post(f"{_path(execution_id)}{verb}/", body)
+
+    execution = call(target, action)
+    if as_json:
+        echo_json(execution)
+    else:
+        click.echo(f"{execution['execution_id']} is {execution['status']}.")
 
 
 @executions.command()

@@ -38,7 +38,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def program_name() -> str:

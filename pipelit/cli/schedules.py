@@ -99,26 +99,31 @@ def preview(target: Target, job_id: str, count: int, as_json: bool) -> None:
 
 @schedules.command()
 @click.argument("job_id")
+@json_option
 @server_command
-def pause(target: Target, job_id: str) -> None:
+def pause(target: Target, job_id: str, as_json: bool) -> None:
     """Pause an active job; a running execution continues."""
-    _act(target, job_id, "pause")
+    _act(target, job_id, "pause", as_json=as_json)
 
 
 @schedules.command()
 @click.argument("job_id")
+@json_option
 @server_command
-def resume(target: Target, job_id: str) -> None:
+def resume(target: Target, job_id: str, as_json: bool) -> None:
     """Make a paused job active again, from now on."""
-    _act(target, job_id, "resume")
+    _act(target, job_id, "resume", as_json=as_json)
 
 
-def _act(target: Target, job_id: str, action_name: str) -> None:
+def _act(target: Target, job_id: str, action_name: str, *, as_json: bool) -> None:
     async def action(client: Client) -> Any:
         return await client.post(f"{_path(job_id)}{action_name}/")
 
     job = call(target, action)
-    click.echo(f"{job['name']} is {job['status']}.")
+    if as_json:
+        echo_json(job)
+    else:
+        click.echo(f"{job['name']} is {job['status']}.")
 
 
 def _rhythm(job: dict[str, Any]) -> str:

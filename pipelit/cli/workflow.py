@@ -1,4 +1,7 @@
-"""`pipelit workflow`: list, show, create, validate, delete. Contract: operations.md §4."""
+"""`pipelit workflow`: list, show, create, import, export, validate, delete.
+
+Contract: operations.md §4.
+"""
 
 import sys
 from pathlib import Path
@@ -75,28 +78,59 @@ def show(target: Target, slug: str, as_json: bool) -> None:
 
 @workflow.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--model", metavar="NAME", help="Use this model instead of the document's.")
+@json_option
 @server_command
-def create(target: Target, file: str) -> None:
+def create(target: Target, file: str, model: str | None, as_json: bool) -> None:
     """Make a workflow from a YAML file ('-': standard input)."""
     # Imported here because the compiler takes longer to load than other commands to run.
-    from pipelit.cli.create import create_workflow
+    from pipelit.cli.create import DocumentError, create_workflow
 
     text = _read(file)
 
     async def action(client: Client) -> Any:
-        return await create_workflow(client, text)
+        return await create_workflow(client, text, model)
 
-    compiled = call(target, action)
-    for warning in compiled.warnings:
+    try:
+        made = call(target, action)
+    except (DocumentError, ServerRefusedError) as error:
+        if as_json:
+            echo_json({"success": False, "error": error.message})
+        raise
+    if as_json:
+        echo_json(made)
+        return
+    for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(compiled.slug)
-    click.echo(f"Created. Next: `pipelit workflow show {compiled.slug}`", err=True)
+    click.echo(made.slug)
+    click.echo(f"Created. Next: `pipelit workflow show {made.slug}`", err=True)
+
+
+workflow.add_command(create, "import")
+
+
+@workflow.command()
+@click.argument("slug")
+@click.option("--output", "-o", metavar="FILE", help="Write here instead of standard output.")
+@server_command
+def export(target: Target, slug: str, output: str | None) -> None:
+    """Write a workflow as YAML, without its runs and credentials."""
+    from pipelit.cli.export import export_workflow  # the compiler, as above
+
+    async def action(client: Client) -> Any:
+        return await export_workflow(client, slug)
+
+    exported = call(target, action)
+    _write(exported.text, output)
+    for error in exported.errors:
+        click.echo(f"warning: {error}; `import` would refuse this", err=True)
 
 
 @workflow.command()
 @click.argument("slug_or_file")
+@json_option
 @server_command
-def validate(target: Target, slug_or_file: str) -> None:
+def validate(target: Target, slug_or_file: str, as_json: bool) -> None:
     """Check a stored workflow, or a YAML file."""
     text = _read(slug_or_file) if Path(slug_or_file).is_file() or slug_or_file == "-" else None
 
@@ -106,6 +140,9 @@ def validate(target: Target, slug_or_file: str) -> None:
         return await client.post("/workflows/validate-dsl/", {"yaml_str": text})
 
     result = call(target, action)
+    if as_json:
+        echo_json(result)
+        sys.exit(0 if result["valid"] else 1)
     for warning in result["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     if not result["valid"]:
@@ -138,3 +175,13 @@ def _read(file: str) -> str:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"Cannot read {file}: {error}") from None
+
+
+def _write(text: str, file: str | None) -> None:
+    if file is None or file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"Cannot write {file}: {error.strerror}") from None

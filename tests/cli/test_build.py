@@ -15,9 +15,9 @@ async def test_head_nodes_and_edges_are_sent_in_this_order() -> None:
         server.answer("POST", "/workflows/", 201, HEAD)
         server.answer("POST", "/workflows/demo/nodes/", 201, {})
         server.answer("POST", "/workflows/demo/edges/", 201, {})
-        slug = await build_workflow(client, HEAD, [{"node_id": "a"}], [{"source_node_id": "a"}])
+        created = await build_workflow(client, HEAD, [{"node_id": "a"}], [{"source_node_id": "a"}])
 
-    assert slug == "demo"
+    assert created == HEAD
     assert [(path, body) for _, path, body in server.asked] == [
         ("/workflows/", HEAD),
         ("/workflows/demo/nodes/", {"node_id": "a"}),

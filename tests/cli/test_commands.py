@@ -266,3 +266,62 @@ async def test_validate_tells_every_error_and_refuses(tmp_path: Path) -> None:
     assert b"careful" in stored.stderr
     assert (sent.returncode, sent.stdout) == (0, b"valid\n")
     assert server.asked[1][2] == {"yaml_str": "name: x"}
+
+
+async def test_a_file_is_made_a_workflow_and_a_refusal_is_json_too(tmp_path: Path) -> None:
+    """The contract's compile result, on standard output."""
+    file = tmp_path / "w.yaml"
+    file.write_text("name: x\nnodes: [{id: a, type: trigger_manual}]")
+    async with serving() as server:
+        server.answer("GET", "/credentials/", 200, {"items": [], "total": 0})
+        server.answer("POST", "/workflows/", 201, {"slug": "x", "id": 3})
+        server.answer("POST", "/workflows/x/nodes/", 201, {})
+        made = await pipelit(server, tmp_path, "workflow", "create", str(file), "--json")
+        broken = await pipelit(
+            server, tmp_path, "workflow", "import", "-", "--json", stdin="steps: []"
+        )
+
+    assert msgspec.json.decode(made.stdout) == {
+        "success": True, "workflow_id": 3, "slug": "x", "node_count": 1, "edge_count": 0,
+        "mode": "created", "warnings": [],
+    }  # fmt: skip
+    assert broken.returncode == 1
+    assert msgspec.json.decode(broken.stdout) == {
+        "success": False, "error": "Parse error: DSL requires a `name` field",
+    }  # fmt: skip
+
+
+async def test_a_workflow_is_exported_to_a_file(tmp_path: Path) -> None:
+    """Standard output stays free for others."""
+    detail = {
+        "name": "Two", "slug": "two", "description": "", "tags": [], "nodes": [], "edges": [],
+        "max_execution_seconds": 60,
+    }  # fmt: skip
+    file = tmp_path / "two.yaml"
+    async with serving() as server:
+        server.answer("GET", "/workflows/two/", 200, detail)
+        done = await pipelit(server, tmp_path, "workflow", "export", "two", "-o", str(file))
+
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    assert file.read_text() == (
+        "workflow:\n  name: Two\n  max_execution_seconds: 60\nnodes: []\nedges: []\n"
+    )
+
+
+async def test_a_run_is_retried_and_a_question_answered(tmp_path: Path) -> None:
+    """The new id is what a script reads; the answer shows what the run is now."""
+    async with serving() as server:
+        server.answer("POST", f"/executions/{RUN_ID}/retry/", 201, {"execution_id": "new"})
+        server.answer("POST", f"/executions/{RUN_ID}/resume/", 200, EXECUTION)
+        again = await pipelit(
+            server, tmp_path, "executions", "retry", RUN_ID, "--from", "a", "--current"
+        )
+        answered = await pipelit(server, tmp_path, "executions", "resume", RUN_ID, "yes")
+
+    assert again.stdout == b"new\n"
+    assert b"executions watch new" in again.stderr
+    assert answered.stdout.decode() == f"{RUN_ID} is completed.\n"
+    assert [body for _, _, body in server.asked] == [
+        {"from_node": "a", "graph": "current"},
+        {"input": "yes", "task_id": None},
+    ]

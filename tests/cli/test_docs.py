@@ -63,8 +63,9 @@ def test_every_command_says_what_it_does() -> None:
     assert names == {
         "serve", "setup", "login", "chat", "run", "demo",
         "workflow list", "workflow show", "workflow create", "workflow validate",
-        "workflow delete",
+        "workflow import", "workflow export", "workflow delete",
         "executions list", "executions show", "executions cancel", "executions watch",
+        "executions retry", "executions resume",
         "schedules list", "schedules show", "schedules preview", "schedules pause",
         "schedules resume",
     }  # fmt: skip

@@ -81,6 +81,7 @@ def test_failures_retries_skips_and_questions_say_why() -> None:
     assert "failed    5 ms, HTTP 429, again in 1 s" in text
     assert "skipped   route not taken" in text
     assert "asks      Pay?" in text
+    assert "answer: pipelit executions resume " in text
     assert "cancelled" in text
 
 

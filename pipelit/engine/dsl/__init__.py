@@ -22,7 +22,7 @@ from pipelit.engine.dsl.errors import (
 )
 from pipelit.engine.dsl.export import write_document
 from pipelit.engine.dsl.fork import FindSource, Source
-from pipelit.engine.dsl.models import Caller, Catalogue, LlmCredential, ModelChoice
+from pipelit.engine.dsl.models import Caller, Catalogue, LlmCredential, ModelChoice, resolve
 
 __all__ = [
     "BuildError",
@@ -41,6 +41,7 @@ __all__ = [
     "SourceNotFound",
     "check_document",
     "compile_document",
+    "resolve",
     "source_slug",
     "write_document",
 ]
