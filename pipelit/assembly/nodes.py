@@ -39,7 +39,10 @@ def build_node_components(base: Base, credentials: CredentialsService) -> dict[s
     ports = build_tool_ports(base, memory, find_search_server(base, credentials), processes)
     skills = SkillLibrary(skill_roots(base.settings))
     return {
-        **build_components(RuleJudge(base.pool, base.world.clock)),
+        **build_components(
+            RuleJudge(base.pool, base.world.clock),
+            max_iterations=base.settings.loop_max_iterations,
+        ),
         **build_process_components(processes),
         "agent": agent_component(
             AgentParts(models=models, tools=build_tools(ports), skills=skills)

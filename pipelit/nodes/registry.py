@@ -13,6 +13,7 @@ from pipelit.nodes.confirmation import human_confirmation
 from pipelit.nodes.error_handler import error_handler
 from pipelit.nodes.http import http_request, http_request_tools
 from pipelit.nodes.logic import filter_items, merge, router, switch
+from pipelit.nodes.loop import loop
 from pipelit.nodes.memory import Memory, memory_read_tools, memory_write_tools
 from pipelit.nodes.reply import reply_chat
 from pipelit.nodes.rules import RuleJudge
@@ -30,8 +31,8 @@ from pipelit.nodes.web_search import FindServer, web_search_tools
 from pipelit.nodes.whoami import FindParent, whoami_tools
 
 
-def build_components(judge: RuleJudge) -> Mapping[str, Component]:
-    """Return {component type: what a step of it runs}."""
+def build_components(judge: RuleJudge, *, max_iterations: int = 1000) -> Mapping[str, Component]:
+    """Return {component type: what a step of it runs}. `max_iterations`: of loops, by default."""
     return MappingProxyType(
         {
             "aggregator": aggregator,
@@ -41,6 +42,7 @@ def build_components(judge: RuleJudge) -> Mapping[str, Component]:
             "filter": partial(filter_items, judge=judge),
             "http_request": http_request,
             "human_confirmation": human_confirmation,
+            "loop": partial(loop, max_iterations=max_iterations),
             "merge": merge,
             "reply_chat": reply_chat,
             "router": router,

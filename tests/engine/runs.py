@@ -2,8 +2,8 @@
 
 `"a > b"` is a flow edge, `"s ?yes> b"` a conditional one, `"m llm> a"` an attached node. What a
 node is follows from its name: `t…` a chat trigger, `s…` a switch, `h…` an error handler, `r…` a
-`reply_chat`, `ag…` an agent, `m…` a model, `calc…` a calculator, `q…` a confirmation; all else is
-a `merge`.
+`reply_chat`, `ag…` an agent, `m…` a model, `calc…` a calculator, `q…` a confirmation, `l…` a loop;
+all else is a `merge`. `"l loop_body> a"` leads into a loop's body, `"a loop_return> l"` back.
 """
 
 import re
@@ -34,8 +34,9 @@ _TYPES = {
     "m": "ai_model",
     "calc": "calculator",
     "q": "human_confirmation",
+    "l": "loop",
 }
-_NAMED = re.compile(r"(ag|calc|[tshrmq])\d*")
+_NAMED = re.compile(r"(ag|calc|[tshrmql])\d*")
 
 
 def type_of(name: str) -> str:
@@ -78,14 +79,16 @@ def plan_of(
     trigger: str | None = "t",
     before: Collection[str] = (),
     after: Collection[str] = (),
+    continuing: Collection[str] = (),
 ) -> Plan:
-    """Compile edges. `before`, `after`: nodes with the flag."""
+    """Compile edges. `before`, `after`: nodes with the flag; `continuing`: loops that go on."""
     edges = edges_of(*texts)
     nodes = [
         msgspec.structs.replace(
             node,
             interrupt_before=node.node_id in before,
             interrupt_after=node.node_id in after,
+            config={"extra_config": {"on_error": "continue"}} if node.node_id in continuing else {},
         )
         for node in nodes_of(edges)
     ]
@@ -197,6 +200,10 @@ class Run:
             self.running.remove(node)
         outcome = outcome or Outcome(ports=ports or {"output": node})
         return self._note(self.narrator.succeed(attempt, outcome, now=self.now, elapsed_ms=1000))
+
+    def loop(self, node: str, *items: Any) -> Changes:
+        """Let a loop have found its items."""
+        return self.succeed(node, Outcome(ports={}, loop_items=list(items)))
 
     def route(self, node: str, route: str) -> Changes:
         return self.succeed(node, Outcome(ports={"route": route}, route=route))
