@@ -8,14 +8,17 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from pipelit.log_writer import BackgroundHandler
 
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 
@@ -57,7 +60,11 @@ _LEVELS = {
 
 
 def configure_logging(
-    *, level: str = "INFO", log_format: LogFormat = "auto", log_file: Path | None = None
+    *,
+    level: str = "INFO",
+    log_format: LogFormat = "auto",
+    log_file: Path | None = None,
+    context: Callable[[], Mapping[str, object]] = dict,
 ) -> None:
     """Send every line of every logger to one place. Called once, by the program's entry.
 
@@ -65,17 +72,19 @@ def configure_logging(
         level: least severe level; changed later by `set_level`.
         log_format: `auto` is `console` on a terminal and `json` elsewhere.
         log_file: None for standard output; re-opened when it was rotated.
+        context: returns the correlation ids of the running code; asked for each line.
 
     Raises:
         OSError: the file cannot be opened.
     """
-    handler: logging.Handler
-    handler = WatchedFileHandler(log_file) if log_file else logging.StreamHandler(sys.stdout)
+    output = WatchedFileHandler(log_file) if log_file else logging.StreamHandler(sys.stdout)
+    handler = BackgroundHandler(output)
     console = log_format == "console" or (
         log_format == "auto" and log_file is None and sys.stdout.isatty()
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        partial(_add_context, context),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         _stamp,
@@ -85,8 +94,6 @@ def configure_logging(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                redact,
                 _console_line if console else _json_line,
             ],
         )
@@ -166,6 +173,10 @@ def _clean_text(text: str) -> str:
     # text is kept: that is where a traceback names its error.
     if len(text) > MAX_TEXT:
         text = f"{text[: MAX_TEXT // 4]} … {text[-MAX_TEXT * 3 // 4 :]}"
+    return _mask(text)
+
+
+def _mask(text: str) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
@@ -177,7 +188,20 @@ def _stamp(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Event
     return event_dict
 
 
+def _add_context(
+    context: Callable[[], Mapping[str, object]],
+    _logger: WrappedLogger,
+    _method: str,
+    event_dict: EventDict,
+) -> EventDict:
+    for name, value in context().items():
+        event_dict.setdefault(name, value)
+    return event_dict
+
+
 def _json_line(logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
+    event_dict = structlog.processors.format_exc_info(logger, method, event_dict)
+    event_dict = redact(logger, method, event_dict)
     render = structlog.processors.JSONRenderer(ensure_ascii=False)
     line = str(render(logger, method, event_dict))
     if len(line) <= MAX_LINE:
@@ -188,7 +212,30 @@ def _json_line(logger: WrappedLogger, method: str, event_dict: EventDict) -> str
 
 
 def _console_line(logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
+    error = _find_exception(event_dict.pop("exc_info", None))
+    event_dict = redact(logger, method, event_dict)
     moment = time.localtime(event_dict["timestamp"])
     event_dict["timestamp"] = time.strftime("%H:%M:%S", moment)
-    render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    return str(render(logger, method, event_dict))[:MAX_LINE]
+    line = str(structlog.dev.ConsoleRenderer()(logger, method, event_dict))[:MAX_LINE]
+    if error is None:
+        return line
+    # Locals are for whoever debugs: they may hold what is never logged at INFO.
+    show_locals = logging.getLogger().isEnabledFor(logging.DEBUG)
+    # Imported here because Rich is big and most servers never show a traceback to a person.
+    from pipelit.tracebacks import render_traceback
+
+    text = render_traceback(error, show_locals=show_locals, clean=_clean_local)
+    return f"{line}\n{text[-MAX_LINE:]}"
+
+
+def _clean_local(name: str, text: str) -> str:
+    return MASK if _SENSITIVE.search(name) else _mask(text)
+
+
+def _find_exception(given: object) -> BaseException | None:
+    """Return the exception that a caller meant by `exc_info`."""
+    if isinstance(given, BaseException):
+        return given
+    if isinstance(given, tuple):
+        return given[1] if isinstance(given[1], BaseException) else None
+    return sys.exc_info()[1] if given else None

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import structlog
 import trio
 
+from pipelit.log_writer import BackgroundHandler
 from pipelit.logs import (
     MAX_LINE,
     configure_logging,
@@ -29,12 +31,22 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
     root.handlers.clear()
     path = tmp_path / "log"
     configure_logging(level="INFO", log_format="auto", log_file=path)
-    yield lambda: [json.loads(line) for line in path.read_text().splitlines()]
+
+    def read() -> list[dict[str, object]]:
+        flush()
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    yield read
     for handler in root.handlers:
         handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+def flush() -> None:
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 def cleaned(**fields: object) -> dict[str, object]:
@@ -140,7 +152,103 @@ def test_console_lines_are_for_people(lines: Lines, capsys: pytest.CaptureFixtur
     """The clock time, the level and the event stand in front."""
     configure_logging(log_format="console")
     structlog.get_logger("t").info("hello", api_key="geheim")
+    flush()
 
     text = capsys.readouterr().out
     assert "hello" in text
     assert "geheim" not in text
+
+
+def explode(api_key: str, question: str) -> None:
+    raise RuntimeError(f"no answer to Bearer {api_key}")
+
+
+def console_traceback(capsys: pytest.CaptureFixture[str], level: str) -> str:
+    configure_logging(log_format="console", level=level)
+    try:
+        explode("geheim-0123456789", "Why?")
+    except RuntimeError:
+        structlog.get_logger("t").exception("broke")
+    flush()
+    return capsys.readouterr().out
+
+
+def test_tracebacks_on_a_terminal_show_code_and_no_locals(
+    lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Locals may hold what people wrote."""
+    text = console_traceback(capsys, "INFO")
+
+    assert "RuntimeError" in text
+    assert "in explode" in text
+    assert "Why?" not in text.replace('"Why?"', "")
+    assert "0123456789" not in text.replace('"geheim-0123456789"', "")
+
+
+def test_locals_are_shown_to_who_debugs_without_what_is_secret(
+    lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Masked by their names, as in every line."""
+    text = console_traceback(capsys, "DEBUG")
+
+    assert "question = 'Why?'" in text
+    assert "api_key = ****" in text
+
+
+class Clogged(logging.Handler):
+    """An output that takes nothing until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.opened = threading.Event()
+        self.reached = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reached.set()
+        self.opened.wait(10)
+        self.lines.append(record.getMessage())
+
+
+def test_a_clogged_output_drops_lines_and_says_how_many() -> None:
+    """Nobody who logs waits for it."""
+    output = Clogged()
+    handler = BackgroundHandler(output, max_waiting=3)
+    logger = logging.Logger("t")
+    logger.addHandler(handler)
+    logger.warning("first")
+    output.reached.wait(10)
+    for number in range(5):
+        logger.warning("line %d", number)
+    dropped = handler.dropped
+    output.opened.set()
+    handler.close()
+
+    assert dropped == 2
+    assert [line for line in output.lines if "dropped" not in line] == [
+        "first", "line 0", "line 1", "line 2",
+    ]  # fmt: skip
+    assert [line for line in output.lines if "dropped" in line] == [
+        "2 log lines dropped: the output was too slow"
+    ]
+
+
+def test_what_was_logged_before_the_end_is_written() -> None:
+    """Closing waits for the thread."""
+    output = Clogged()
+    output.opened.set()
+    handler = BackgroundHandler(output)
+    for number in range(100):
+        handler.handle(logging.LogRecord("t", logging.INFO, "", 0, str(number), None, None))
+    handler.close()
+
+    assert output.lines == [str(number) for number in range(100)]
+
+
+def test_every_line_says_for_whom_the_code_runs(lines: Lines, tmp_path: Path) -> None:
+    """The context is asked for each line, and what the line says itself comes first."""
+    configure_logging(log_file=tmp_path / "log", context=lambda: {"actor": "/hub", "seq": 1})
+    structlog.get_logger("t").info("near", seq=2)
+    logging.getLogger("foreign").warning("afar")
+
+    assert [(line["actor"], line["seq"]) for line in lines()] == [("/hub", 2), ("/hub", 1)]

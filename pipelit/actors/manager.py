@@ -32,6 +32,7 @@ from pipelit.actors.runtime import (
     Reply,
     Request,
     Restart,
+    get_origin,
 )
 from pipelit.engine.changes import Ending
 from pipelit.errors import Unavailable
@@ -212,7 +213,7 @@ class Manager(Actor[ManagerMessage]):
                 start=partial(Execution, execution_id, self._parts, verdict=verdict),
                 restart=Restart.TEMPORARY,
                 grace=self._grace,
-                detail={"execution_id": execution_id},
+                detail={**get_origin(), "execution_id": execution_id},
             ),
         )
         self._watch(execution_id)

@@ -196,8 +196,11 @@ class AttemptTask:
         What is returned can be stored, whatever the component made.
         """
         self._begun = trio.current_time()
+        ids = {"node_id": self.node_id, "attempt": self.identity.attempt}
         try:
-            return storable(await self._limited())
+            # Every line of the component, its tools and its model calls says whose it is.
+            with structlog.contextvars.bound_contextvars(**ids):
+                return storable(await self._limited())
         finally:
             self._ended = trio.current_time()
 

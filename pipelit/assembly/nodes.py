@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Literal
 
+import structlog
+
 from pipelit.assembly.base import Base
 from pipelit.assembly.processes import (
     build_process_components,
@@ -28,6 +30,8 @@ from pipelit.services.agent_lookup import AgentLookup
 from pipelit.services.agent_memory import StoredMemory
 from pipelit.services.credentials import CredentialsService, NoProvider
 from pipelit.services.system_health import SystemHealth
+
+log = structlog.get_logger(__name__)
 
 
 def build_node_components(base: Base, credentials: CredentialsService) -> dict[str, Component]:
@@ -74,6 +78,14 @@ def build_models(base: Base, credentials: CredentialsService) -> ModelParts:
             outcome,
             tokens=(used.input_tokens, used.output_tokens),
             cost_micros=used.cost_micros,
+        )
+        log.info(
+            "model call",
+            provider=spec.provider_type,
+            model=model,
+            outcome=outcome,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
         )
 
     return ModelParts(

@@ -2,6 +2,7 @@
 
 from pipelit.actors.runtime import System
 from pipelit.assembly.base import Base
+from pipelit.log_writer import dropped_lines
 from pipelit.services.metrics import MetricsService
 from pipelit.services.system import SystemService
 
@@ -16,7 +17,7 @@ def build_operations(base: Base, system: System) -> tuple[object, ...]:
         store,
         stuck=base.stuck,
         uptime=lambda: service.uptime,
-        log_dropped=lambda: 0,
+        log_dropped=dropped_lines,
         token=base.settings.metrics_token.get_secret_value(),
     )
     return service, metrics

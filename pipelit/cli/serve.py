@@ -9,6 +9,7 @@ from typing import IO, Any
 import click
 import structlog
 
+from pipelit.actors.runtime import get_log_context
 from pipelit.cli.options import program_name
 from pipelit.cli.running import run_trio
 from pipelit.logs import configure_logging
@@ -54,6 +55,7 @@ def _serve(**flags: str | None) -> None:
             level=settings.log_level,
             log_format=settings.log_format,
             log_file=settings.log_file,
+            context=get_log_context,
         )
     except SettingsError as error:
         raise StartError(str(error)) from None

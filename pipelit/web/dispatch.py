@@ -4,6 +4,7 @@ Contract: README.md §4: path (404) → method (405) → token (401) → role (4
 media type (415) → JSON (400) → schema (422) → the handler, which has the rest.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -11,6 +12,7 @@ import msgspec
 import structlog
 import trio
 
+from pipelit.actors.runtime import origin
 from pipelit.clock import Ids
 from pipelit.errors import Unavailable
 from pipelit.web.auth import Authenticator, admit
@@ -26,6 +28,9 @@ from pipelit.web.routing import Route
 API_PREFIX = "/api/v1"
 BODY_SECONDS = 60.0
 """A client gets this long to send a body."""
+
+MAX_LOGGED_PATH = 200
+_QUIET = frozenset({"/health", "/ready", "/metrics"})
 
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
 _log = structlog.get_logger(__name__)
@@ -71,7 +76,10 @@ class Dispatcher:
         started = trio.current_time()
         request_id = head.valid_request_id or self._ids.hex(32)
         match = self._table.find(head.raw_path)
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            origin(request_id=request_id),
+        ):
             try:
                 result = await self._respond(match, head, inbox, request_id)
             except Exception as error:  # noqa: BLE001  # answered, and logged unless a refusal
@@ -80,7 +88,9 @@ class Dispatcher:
         route = match and match.routes.get("GET" if head.method == "HEAD" else head.method)
         prefix = API_PREFIX if head.raw_path.startswith(API_PREFIX + "/") else ""
         template = prefix + route.path if route else "-"
-        self._observe(template, head.method, answer.status, trio.current_time() - started)
+        seconds = trio.current_time() - started
+        self._observe(template, head.method, answer.status, seconds)
+        _log_answer(template, head, answer.status, seconds, request_id)
         return answer
 
     async def _respond(
@@ -159,6 +169,22 @@ class Dispatcher:
         if is_small(body):
             return encode(body)
         return await trio.to_thread.run_sync(encode, body, limiter=self._threads)
+
+
+def _log_answer(template: str, head: Head, status: int, seconds: float, request_id: str) -> None:
+    """Write the request log. Probes and scrapers come every few seconds, so they are detail."""
+    level = logging.DEBUG if template in _QUIET and status < 500 else logging.INFO
+    _log.log(
+        level,
+        "request",
+        request_id=request_id,
+        method=head.method[:20],
+        path=head.raw_path[:MAX_LOGGED_PATH],
+        route=template,
+        status=status,
+        ms=round(seconds * 1000, 1),
+        peer=head.peer,
+    )
 
 
 async def _read_body(route: Route, head: Head, inbox: BodyInbox) -> bytes:

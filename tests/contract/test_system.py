@@ -1,13 +1,16 @@
 """What the operator sees: `/system/…`, `system:actors`, `/metrics`. Contract: operations.md."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from tests.kit.model_server import ModelServer
 from tests.kit.site import People, Site, build_echo, build_thinker
+from tests.kit.waiting import until
 from tests.kit.ws_client import ws_client
 
 pytestmark = pytest.mark.slow
@@ -180,3 +183,29 @@ async def test_metrics_are_open_to_this_machine_only(people: People) -> None:
     assert (await ask()).status_code == 401
     assert (await ask(people.olga.key)).status_code == 403
     assert (await ask(people.ada.key)).headers["content-type"].startswith("text/plain")
+
+
+async def test_a_request_is_followed_through_the_log(
+    people: People, site: Site, provider: ModelServer, slug: str
+) -> None:
+    """From the request over the actor and its node to the call of the model."""
+    await build_thinker(people.ada, slug, provider)
+    name = f"request-{slug}"[:64]
+    body = {"text": "go", "payload": {}}
+    answer = await people.ada.call("POST", f"/workflows/{slug}/execute/", body, X_Request_ID=name)
+    execution_id = answer.json()["execution_id"]
+    await (await provider.next_call()).say("Done.")
+    await people.ada.wait_end(execution_id)
+
+    def logged() -> dict[str, dict[str, Any]]:
+        lines = site.server.log.read_text().splitlines()
+        found = [json.loads(line) for line in lines if f'"{name}"' in line]
+        return {line["event"]: line for line in found}
+
+    await until(lambda: logged().keys() >= {"request", "model call"})
+    request, call = logged()["request"], logged()["model call"]
+    assert (request["method"], request["status"]) == ("POST", 200)
+    assert request["route"] == "/api/v1/workflows/{slug}/execute/"
+    assert call["actor"] == f"/executions/{execution_id}"
+    assert (call["execution_id"], call["node_id"]) == (execution_id, "thinker")
+    assert (call["model"], call["outcome"]) == ("demo-1", "success")

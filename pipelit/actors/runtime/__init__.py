@@ -6,7 +6,7 @@ in `docs/actors.md`.
 
 from pipelit.actors.runtime.actor import Actor, Context, Reply, Timer
 from pipelit.actors.runtime.attach import Inbox
-from pipelit.actors.runtime.envelope import get_log_context
+from pipelit.actors.runtime.envelope import get_log_context, get_origin, origin
 from pipelit.actors.runtime.errors import (
     ActorDied,
     ActorError,
@@ -73,5 +73,7 @@ __all__ = [
     "System",
     "Timer",
     "get_log_context",
+    "get_origin",
     "open_system",
+    "origin",
 ]

@@ -7,7 +7,14 @@ import trio
 
 from pipelit.actors.runtime.actor import Actor, Context
 from pipelit.actors.runtime.directory import Directory
-from pipelit.actors.runtime.envelope import Envelope, ExitNotice, Slot, Turn, current_turn
+from pipelit.actors.runtime.envelope import (
+    Envelope,
+    ExitNotice,
+    Slot,
+    Turn,
+    current_turn,
+    take_origin,
+)
 from pipelit.actors.runtime.errors import (
     ActorDied,
     ActorError,
@@ -142,11 +149,12 @@ class ActorCell(MailCell):
 
     async def _turn(self, actor: Actor[Never], mail: Mail) -> None:
         if isinstance(mail, ExitNotice):
-            mail = Envelope(mail.on_exit(mail.exit), incoming=False)
+            mail = Envelope(mail.on_exit(mail.exit), incoming=False, origin={})
         slot = mail.slot
         if slot is not None and slot.abandoned:
             self.directory.dead_letter(self.path, mail, "abandoned")
             return
+        take_origin(mail)
         message = mail.message
         name = type(message).__name__
         asked_by = mail.sender if slot is not None else None

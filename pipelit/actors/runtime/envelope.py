@@ -1,6 +1,7 @@
 """A message on its way: who sent it, who waits for the answer, and who waits for whom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import trio
@@ -125,14 +126,23 @@ LogContext = dict[str, str | int | float | bool | None]
 current_turn: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
 
 
-class Envelope:
-    """A message in a mailbox."""
+_origin: ContextVar[LogContext] = ContextVar("origin", default={})  # noqa: B039 - never changed
 
-    __slots__ = ("incoming", "message", "sender", "slot")
+
+class Envelope:
+    """A message in a mailbox. It carries the correlation ids of the work it belongs to."""
+
+    __slots__ = ("incoming", "message", "origin", "sender", "slot")
 
     def __init__(
-        self, message: Message, slot: Slot | None = None, *, incoming: bool = True
+        self,
+        message: Message,
+        slot: Slot | None = None,
+        *,
+        incoming: bool = True,
+        origin: LogContext | None = None,
     ) -> None:
+        self.origin = _origin.get() if origin is None else origin
         self.message = message
         self.incoming = incoming
         """Somebody else sent it; only such messages keep a member of a family awake."""
@@ -151,6 +161,29 @@ class ExitNotice:
 
 
 def get_log_context() -> LogContext:
-    """Return path and correlation ids of the actor that the calling code runs in, if any."""
+    """Return path and correlation ids of the actor that the calling code runs in, and its origin.
+
+    The origin comes first: what an actor knows of itself is said of its own work.
+    """
     turn = current_turn.get()
-    return {} if turn is None else turn.log_context
+    return _origin.get() if turn is None else {**_origin.get(), **turn.log_context}
+
+
+def get_origin() -> LogContext:
+    """Return what the work at hand is called outside, for instance a request's id."""
+    return _origin.get()
+
+
+def take_origin(envelope: Envelope) -> None:
+    """Go on with the work that *envelope* belongs to."""
+    _origin.set(envelope.origin)
+
+
+@contextmanager
+def origin(**ids: str) -> Iterator[None]:
+    """Name the work of the block; messages sent in it carry the name from actor to actor."""
+    token = _origin.set(dict(ids))
+    try:
+        yield
+    finally:
+        _origin.reset(token)
