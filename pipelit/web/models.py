@@ -17,6 +17,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     RootModel,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -208,7 +209,10 @@ BooleanText = Annotated[bool, BeforeValidator(_parse_boolean)]
 """A boolean in a query: `true`, `false`, `1`, `0`."""
 
 TagFilter = Annotated[
-    tuple[str, ...], BeforeValidator(_split_tags), Field(max_length=MAX_TAG_FILTER)
+    tuple[str, ...],
+    BeforeValidator(_split_tags),
+    Field(max_length=MAX_TAG_FILTER),
+    WithJsonSchema({"type": "string", "description": "tags with commas between them"}),
 ]
 """`a,b` in a query: blanks dropped, at most 20."""
 

@@ -20,6 +20,7 @@ _KEY_REFUSALS = (
 )
 _BODY_REFUSALS = (
     Refuses(400, "Malformed JSON body.", "the body is not JSON"),
+    Refuses(408, "Request Timeout", "the body did not arrive within 60 s"),
     Refuses(413, "Request body too large.", "the body is over the limit"),
     Refuses(415, "Unsupported media type. Use application/json.", "another media type"),
 )
@@ -27,6 +28,11 @@ _COMMON_REFUSALS = (
     Refuses(500, "Internal server error.", "a bug of the server"),
     Refuses(503, "Server is shutting down.", "the server stops"),
     Refuses(503, "Storage is not available.", "storage is not writable"),
+)
+_CONVENTIONS = (
+    "Every path works with and without its trailing slash. No text holds U+0000, and no integer "
+    "is beyond 64 bits, in free objects too: 422. Unknown fields and parameters are ignored; of a "
+    "repeated parameter the last counts."
 )
 _KINDS: dict[ParameterKind, Schema] = {
     "text": {"type": "string"},
@@ -76,7 +82,7 @@ def build_document(
         "info": {
             "title": "Pipelit",
             "version": version,
-            "description": "Every path works with and without its trailing slash.",
+            "description": _CONVENTIONS,
         },
         "paths": paths,
         "components": {
@@ -146,14 +152,7 @@ def _parameters(route: Route, book: SchemaBook) -> list[dict[str, Any]]:
         if model is not None:
             fields, required = book.parameters_of(model)
             found += [
-                {
-                    "name": name,
-                    "in": place,
-                    "required": name in required,
-                    # Lists are one text with commas.
-                    "explode": False,
-                    "schema": schema,
-                }
+                {"name": name, "in": place, "required": name in required, "schema": schema}
                 for name, schema in fields.items()
             ]
     return found
@@ -166,10 +165,10 @@ def _responses(route: Route, book: SchemaBook, *, in_api: bool) -> dict[str, Any
     refusals = _refusals(route, in_api=in_api)
     statuses = {refusal.status for refusal in refusals} | ({422} if _has_schema(route) else set())
     for status in sorted(statuses):
-        plain = [refusal for refusal in refusals if refusal.status == status]
-        responses[str(status)] = _refusal(
-            plain, lists_problems=status == 422 and _has_schema(route)
-        )
+        found = [refusal for refusal in refusals if refusal.status == status]
+        plain = [refusal for refusal in found if refusal.detail]
+        lists_problems = status == 422 and (_has_schema(route) or plain != found)
+        responses[str(status)] = _refusal(plain, lists_problems=lists_problems)
     return responses
 
 
@@ -190,6 +189,8 @@ def _success(route: Route, status: int, kind: object, book: SchemaBook) -> dict[
         if examples:
             content["examples"] = examples
         success["content"] = {"application/json": content}
+    if route.media and status == route.status:
+        success.setdefault("content", {})[route.media] = {"schema": {"type": "string"}}
     return success
 
 

@@ -94,7 +94,10 @@ class CustomAuth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refuses(msgspec.Struct, frozen=True):
-    """One declared refusal: status, the exact `detail`, and when it is given."""
+    """One declared refusal: status, the exact `detail`, and when it is given.
+
+    A 422 without a `detail` lists its problems.
+    """
 
     status: int
     detail: str
@@ -113,7 +116,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 class Route:
     """One route. Immutable by convention; checked when it is made, so a mistake fails the start.
 
-    `also` holds other ways to succeed: {status: type of the answer, None for an empty one}.
+    `also` holds other ways to answer: {status: type of the answer, None for an empty one}.
+    `media` is the type of an answer with `status` that is no JSON, instead of `response` or beside.
 
     Raises:
         TypeError: a required part is missing, `auth` above all.
@@ -136,6 +140,7 @@ class Route:
         status: int = 200,
         response: object = None,
         also: Mapping[int, object] = MappingProxyType({}),
+        media: str = "",
         refuses: tuple[Refuses, ...] = (),
         examples: tuple[Example, ...] = (),
         description: str = "",
@@ -158,6 +163,7 @@ class Route:
         self.status = status
         self.response = response
         self.also = also
+        self.media = media
         self.refuses = refuses
         self.examples = examples
         self.parameters = _parameters(path)

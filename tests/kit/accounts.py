@@ -39,6 +39,15 @@ from pipelit.web.routes import agents, auth, credentials, mfa, users
 from pipelit.web.server import Address, serve
 from pipelit.web.ws.endpoint import SocketEndpoint
 from tests.kit.gateway import no_gateway
+from tests.kit.witness import witness_of
+
+API_ROUTES = (
+    *auth.ROUTES,
+    *mfa.ROUTES,
+    *users.ROUTES,
+    *agents.ROUTES,
+    *credentials.ROUTES,
+)
 
 
 class Providers(Protocol):
@@ -192,13 +201,7 @@ async def account_server(
     authenticator = Authenticator(store, clock, events)
     stopping = trio.Event()
     app = build_app(
-        api_routes=(
-            *auth.ROUTES,
-            *mfa.ROUTES,
-            *users.ROUTES,
-            *agents.ROUTES,
-            *credentials.ROUTES,
-        ),
+        api_routes=API_ROUTES,
         root_routes=(),
         services=Services(
             *_services(store, directory, providers, clock, events, gateway or no_gateway())
@@ -216,7 +219,10 @@ async def account_server(
         address: Address = await nursery.start(run)
         # Nothing here speaks TLS, and its context takes 90 ms to build.
         async with httpx2.AsyncClient(
-            base_url=address.url, trust_env=False, verify=False
+            base_url=address.url,
+            trust_env=False,
+            verify=False,
+            event_hooks={"response": [witness_of(*API_ROUTES).hear]},
         ) as client:
             yield AccountServer(client, store, events)
         nursery.cancel_scope.cancel()

@@ -8,6 +8,8 @@ from typing import Any
 import httpx2
 import trio
 
+from tests.kit.witness import hear_product
+
 PATIENCE = 30.0
 """Seconds until something that is due counts as missing; much, for a machine that is busy."""
 
@@ -15,8 +17,17 @@ TERMINAL = ("completed", "failed", "cancelled")
 
 
 def http_client(url: str) -> httpx2.AsyncClient:
-    """Return a client for a server on this machine, without TLS, whose context is slow to build."""
-    return httpx2.AsyncClient(base_url=url, trust_env=False, verify=False, timeout=PATIENCE)
+    """Return a client for a server on this machine, without TLS, whose context is slow to build.
+
+    An answer that the product does not declare fails the test.
+    """
+    return httpx2.AsyncClient(
+        base_url=url,
+        trust_env=False,
+        verify=False,
+        timeout=PATIENCE,
+        event_hooks={"response": [hear_product]},
+    )
 
 
 class Api:

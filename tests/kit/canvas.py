@@ -28,6 +28,7 @@ from pipelit.store.queries.journal import Owner
 from pipelit.web.call import Services
 from pipelit.web.routes import edges, node_schedules, nodes, schedules, workflows
 from tests.kit.web_server import ADA, BOB, serving
+from tests.kit.witness import witness_of
 
 OWNER = Owner("server", 1)
 START = datetime(2026, 2, 3, 8, 15, tzinfo=UTC)
@@ -151,7 +152,7 @@ async def canvas(store: Store) -> AsyncIterator[CanvasServer]:
         *node_schedules.ROUTES,
         *schedules.ROUTES,
     ]
-    async with serving(routes, services=services) as running:
+    async with serving(routes, services=services, witness=witness_of(*routes)) as running:
         yield CanvasServer(
             client=running.client,
             store=store,

@@ -17,6 +17,7 @@ from pipelit.web.routes import settings as routes
 from tests.kit.canvas import insert_people
 from tests.kit.served import Served
 from tests.kit.web_server import serving
+from tests.kit.witness import witness_of
 
 ALL_TOOLS = {name: f"/usr/bin/{name}" for name in (*RUNTIMES, *TIER_1, *TIER_2)}
 
@@ -83,7 +84,9 @@ async def control(store: Store, settings: Settings) -> AsyncIterator[Control]:
     levels: list[str] = []
     live, machine = LiveSettings(settings), Machine()
     service = SettingsService(store, settings, live, look=machine.look, set_level=levels.append)
-    async with serving(routes.ROUTES, services=Services(service)) as running:
+    async with serving(
+        routes.ROUTES, services=Services(service), witness=witness_of(*routes.ROUTES)
+    ) as running:
         yield Control(
             client=running.client,
             data=settings.data_dir,

@@ -14,6 +14,7 @@ from pipelit.web.call import Services
 from pipelit.web.routes import memory as routes
 from tests.kit.served import Served
 from tests.kit.web_server import serving
+from tests.kit.witness import witness_of
 
 START = datetime(2026, 1, 20, 7, tzinfo=UTC)
 TABLES = {
@@ -77,5 +78,7 @@ class Memory(Served, frozen=True, kw_only=True):
 async def memory(store: Store) -> AsyncIterator[Memory]:
     """A running server on a fresh store."""
     services = Services(MemoryService(store))
-    async with serving(routes.ROUTES, services=services) as running:
+    async with serving(
+        routes.ROUTES, services=services, witness=witness_of(*routes.ROUTES)
+    ) as running:
         yield Memory(client=running.client, store=store)

@@ -15,6 +15,7 @@ from pipelit.web.routes import workspaces as routes
 from tests.kit.canvas import START, Ticking, insert_people
 from tests.kit.served import Served
 from tests.kit.web_server import serving
+from tests.kit.witness import witness_of
 
 
 class Rooms(Served, frozen=True, kw_only=True):
@@ -38,5 +39,7 @@ async def rooms(store: Store, tmp_path: Path) -> AsyncIterator[Rooms]:
     default = {"owner_id": 1, "name": "default", "path": str(root / "default")}
     await store.write(lambda conn: insert_workspace(conn, **default, created_at=START))
     services = Services(WorkspacesService(store, Ticking(), WorkspaceDirectories(root)))
-    async with serving(routes.ROUTES, services=services) as running:
+    async with serving(
+        routes.ROUTES, services=services, witness=witness_of(*routes.ROUTES)
+    ) as running:
         yield Rooms(client=running.client, root=root, store=store)

@@ -14,6 +14,7 @@ from pipelit.web.app import SocketEndpoint, WebApp, WebOptions, build_app
 from pipelit.web.call import Services
 from pipelit.web.routing import Route
 from pipelit.web.server import Address, serve
+from tests.kit.witness import Witness
 
 ADA = Principal(user_id=1, username="ada", role="admin", key_id=1)
 BOB = Principal(user_id=2, username="bob", role="normal", key_id=2)
@@ -81,9 +82,14 @@ async def serving(
     user_timeout: float = 30.0,
     stopping: trio.Event | None = None,
     adjust: Callable[[WebApp], object] = lambda app: app,
+    witness: Witness | None = None,
     **kwargs: object,
 ) -> AsyncIterator[Running]:
-    """Run a server around test routes; arguments are those of `make_app`."""
+    """Run a server around test routes; other arguments are those of `make_app`.
+
+    Args:
+        witness: hears every answer the client gets.
+    """
     stopping = trio.Event() if stopping is None else stopping
     stopped, observed = trio.Event(), []
     app = adjust(make_app(*args, stopping=stopping, observed=observed, **kwargs))
@@ -104,7 +110,10 @@ async def serving(
         address = await nursery.start(run)
         # Nothing here speaks TLS, and its context takes 90 ms to build.
         async with httpx2.AsyncClient(
-            base_url=address.url, trust_env=False, verify=False
+            base_url=address.url,
+            trust_env=False,
+            verify=False,
+            event_hooks={"response": [witness.hear] if witness else []},
         ) as client:
             yield Running(address, stopping, stopped, client, observed)
         nursery.cancel_scope.cancel()

@@ -19,6 +19,7 @@ from pipelit.web.routes import epics, tasks
 from tests.kit.canvas import Ticking, insert_people
 from tests.kit.served import Served
 from tests.kit.web_server import serving
+from tests.kit.witness import witness_of
 
 
 class LinkedExecutions:
@@ -84,5 +85,9 @@ async def work(store: Store) -> AsyncIterator[WorkServer]:
         EpicsService(store, turns, clock, ids, executions=executions),
         TasksService(store, turns, clock, ids),
     )
-    async with serving([*epics.ROUTES, *tasks.ROUTES], services=services) as running:
+    async with serving(
+        [*epics.ROUTES, *tasks.ROUTES],
+        services=services,
+        witness=witness_of(*epics.ROUTES, *tasks.ROUTES),
+    ) as running:
         yield WorkServer(client=running.client, store=store, events=events, executions=executions)

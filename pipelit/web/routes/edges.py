@@ -65,7 +65,11 @@ async def delete(call: Call[None]) -> None:
 
 
 NO_EDGE = Refuses(404, EDGE_NOT_FOUND, "no such edge in the workflow")
-_BROKEN = Refuses(422, "one of the rules of edges.md", "the edge may not stand")
+_BROKEN = (
+    Refuses(422, "Conditional edges require a non-empty condition_value", "it has none"),
+    Refuses(422, "Conditional edges require a non-empty target_node_id", "it has none"),
+    Refuses(422, "Conditional edges can only originate from 'switch' nodes", "its source is none"),
+)
 _TWICE = Refuses(409, ALREADY_EXISTS, "same source, target, type, label and condition value")
 
 ROUTES = (
@@ -92,7 +96,7 @@ ROUTES = (
         refuses=(
             NO_WORKFLOW,
             NOT_CHANGEABLE,
-            _BROKEN,
+            *_BROKEN,
             _TWICE,
             Refuses(409, LIMIT_REACHED, "the workflow has 5000 edges"),
         ),
@@ -127,7 +131,7 @@ ROUTES = (
         summary="Change an edge.",
         body=ChangeEdge,
         response=EdgeDef,
-        refuses=(NO_WORKFLOW, NO_EDGE, NOT_CHANGEABLE, _BROKEN, _TWICE),
+        refuses=(NO_WORKFLOW, NO_EDGE, NOT_CHANGEABLE, *_BROKEN, _TWICE),
     ),
     Route(
         "DELETE",

@@ -213,6 +213,7 @@ ROUTES = (
         query=EventsQuery,
         response=EventPage,
         also={204: None},
+        media="text/event-stream",
         refuses=(NOT_FOUND,),
     ),
     Route(

@@ -48,11 +48,7 @@ ROUTES = (
             *_PLACE,
             _WRONG_TYPE,
             Refuses(409, LIMIT_REACHED, "the caller has 1000 active jobs"),
-            Refuses(
-                422,
-                "extra_config.interval_seconds: must be >= 1",
-                "a setting of the node is out of range or of the wrong type",
-            ),
+            Refuses(422, "", "a setting of the node is out of range or of the wrong type"),
         ),
     ),
     Route(

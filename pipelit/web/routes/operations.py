@@ -164,7 +164,7 @@ ROUTES = (
 ROOT_ROUTES = (
     Route(
         "GET", "/metrics", metrics, section="system",
-        summary="The metrics of this server as Prometheus text.",
+        summary="The metrics of this server as Prometheus text.", media="text/plain",
         auth=CustomAuth(
             name="metrics",
             description=(

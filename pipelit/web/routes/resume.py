@@ -56,12 +56,12 @@ ROUTES = (
             NOT_FOUND,
             Refuses(
                 400,
-                "Cannot resume execution with status 'completed'.",
+                "Cannot resume execution with status '<status>'.",
                 "no question is open",
             ),
             Refuses(
                 409,
-                "Confirmation 'c41f09ab' is not pending.",
+                "Confirmation '<task_id>' is not pending.",
                 "the question was answered, has expired or is another execution's",
             ),
         ),

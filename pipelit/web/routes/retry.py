@@ -47,7 +47,7 @@ ROUTES = (
             Refuses(404, "Node not found.", "`from_node` or the trigger is not in the graph"),
             Refuses(
                 409,
-                "Cannot retry execution with status 'running'.",
+                "Cannot retry execution with status '<status>'.",
                 "it is neither failed nor cancelled",
             ),
             Refuses(400, "Workflow is inactive.", "`is_active` is false"),

@@ -4,7 +4,7 @@ Contract: health.md, operations.md §3.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -110,14 +110,9 @@ def _route(
     path: str,
     handler: Callable[[Call], Awaitable[object]],
     summary: str,
-    *,
-    response: object = None,
-    examples: tuple[Example, ...] = (),
+    **more: Any,
 ) -> Route:
-    return Route(
-        "GET", path, handler, auth=Auth.NONE, section="system", summary=summary,
-        response=response, examples=examples,
-    )  # fmt: skip
+    return Route("GET", path, handler, auth=Auth.NONE, section="system", summary=summary, **more)
 
 
 _HEALTHY = Health(status="ok", version="0.1.0", redis=None, database=True)
@@ -130,8 +125,24 @@ ROUTES = (
         response=Health,
         examples=(Example(path="/health", response=msgspec.to_builtins(_HEALTHY)),),
     ),
-    _route("/ready", ready, "Tell whether the server takes work; else 503.", response=Ready),
-    _route("/openapi.json", openapi, "The OpenAPI document of this server."),
-    _route("/docs", docs, "This documentation, for people."),
+    _route(
+        "/ready",
+        ready,
+        "Tell whether the server takes work; else 503.",
+        response=Ready,
+        also={503: Ready},
+        examples=(
+            Example(path="/ready", response={"status": "ready"}),
+            Example(path="/ready", status=503, response={"status": "stopping"}),
+        ),
+    ),
+    _route(
+        "/openapi.json",
+        openapi,
+        "The OpenAPI document of this server.",
+        response=dict[str, Any],
+        examples=(Example(path="/openapi.json", response={"openapi": "3.1.0"}),),
+    ),
+    _route("/docs", docs, "This documentation, for people.", media="text/html"),
 )
 """Routes at the root; the composition root gives `HealthChecks` and `ApiDocument`."""
