@@ -109,7 +109,7 @@ async def run_server(settings: Settings, world: World) -> AsyncIterator[System]:
     await require_address(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         base = await open_base(settings, world, stack)
-        root = build_root(base)
+        root = partial(build_root, base)
         system = await stack.enter_async_context(
             open_system(
                 root,
@@ -121,10 +121,10 @@ async def run_server(settings: Settings, world: World) -> AsyncIterator[System]:
         yield system
 
 
-def build_root(base: Base) -> SupervisorSpec:
+def build_root(base: Base, system: System) -> SupervisorSpec:
     """Describe the supervision tree: started top to bottom, stopped bottom to top."""
     settings, store, world = base.settings, base.opened.store, base.world
-    parts = build_execution_parts(base)
+    parts = build_execution_parts(base, system)
     schedule_parts = build_schedule_parts(base)
     grace = settings.shutdown_grace_seconds
     shared = not settings.database_url.startswith("sqlite")

@@ -51,6 +51,8 @@ class Base:
     http: HttpClient
     """For workflows."""
     provider_http: HttpClient
+    platform_http: HttpClient
+    """Reaches this server, too: for `platform_api`, which asks nobody else."""
     gateway: Gateway
     providers: ProviderCache
     resolver: SystemResolver
@@ -92,12 +94,15 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
     blocked = metrics.egress_blocked
     http = HttpClient(policy, "workflow", resolver=resolver, on_blocked=blocked)
     provider_http = HttpClient(policy, "provider", resolver=resolver, on_blocked=blocked)
+    own = EgressPolicy.parse(settings.egress_allow, own_urls=(settings.platform_base_url,))
+    platform_http = HttpClient(own, "workflow", resolver=resolver, on_blocked=blocked)
     raw = provider_http.raw_client()
     opened = await stack.enter_async_context(
         open_store(config, say=world.say, on_commit=metrics.committed)
     )
     stack.push_async_callback(http.aclose)
     stack.push_async_callback(provider_http.aclose)
+    stack.push_async_callback(platform_http.aclose)
     stack.push_async_callback(raw.aclose)
     return Base(
         settings=settings,
@@ -108,6 +113,7 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         pool=await stack.enter_async_context(WorkerPool()),
         http=http,
         provider_http=provider_http,
+        platform_http=platform_http,
         gateway=Gateway(
             http,
             url=settings.gateway_url,

@@ -6,6 +6,7 @@ from pipelit.actors.budgets import Budgets
 from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
+from pipelit.actors.runtime import System
 from pipelit.actors.schedules import ScheduleParts
 from pipelit.assembly.base import Base
 from pipelit.assembly.nodes import build_node_components
@@ -18,11 +19,11 @@ from pipelit.services.credentials import CredentialsService
 from pipelit.services.gateway import GatewaySync
 
 
-def build_execution_parts(base: Base) -> ExecutionParts:
+def build_execution_parts(base: Base, system: System) -> ExecutionParts:
     """Build what executions run with."""
     settings, store, world = base.settings, base.opened.store, base.world
     services = NodeServices(clock=world.clock, ids=world.ids, http=base.http)
-    components = build_node_components(base, build_credentials(base))
+    components = build_node_components(base, system, build_credentials(base))
     return ExecutionParts(
         store=store,
         owner=base.owner,

@@ -5,12 +5,14 @@ from typing import Literal
 
 import structlog
 
+from pipelit.actors.runtime import System
 from pipelit.assembly.base import Base
 from pipelit.assembly.processes import (
     build_process_components,
     build_processes,
     skill_roots,
 )
+from pipelit.assembly.tools import build_tool_ports
 from pipelit.engine.outcome import Usage
 from pipelit.llm.locality import is_local
 from pipelit.llm.types import ProviderSpec
@@ -21,26 +23,26 @@ from pipelit.nodes.categorizer import CategorizerParts, categorizer_component
 from pipelit.nodes.extractor import ExtractorParts, extractor_component
 from pipelit.nodes.identify_user import identify_user_component
 from pipelit.nodes.parsing import OutputParsing
-from pipelit.nodes.registry import ToolPorts, build_components, build_tools
+from pipelit.nodes.registry import build_components, build_tools
 from pipelit.nodes.rules import RuleJudge
-from pipelit.nodes.sandbox_config import SandboxParts
 from pipelit.nodes.skills import SkillLibrary
 from pipelit.nodes.web_search import FindServer, web_search
-from pipelit.services.agent_lookup import AgentLookup
 from pipelit.services.agent_memory import StoredMemory
 from pipelit.services.credentials import CredentialsService, NoProvider
-from pipelit.services.system_health import SystemHealth
 
 log = structlog.get_logger(__name__)
 
 
-def build_node_components(base: Base, credentials: CredentialsService) -> dict[str, Component]:
+def build_node_components(
+    base: Base, system: System, credentials: CredentialsService
+) -> dict[str, Component]:
     """Build what each component type runs."""
     memory = StoredMemory(base.opened.store, base.world.clock, base.world.ids)
     models = build_models(base, credentials)
     parsing = OutputParsing(base.pool)
     processes = build_processes(base, credentials)
-    ports = build_tool_ports(base, memory, find_search_server(base, credentials), processes)
+    search = find_search_server(base, credentials)
+    ports = build_tool_ports(base, system, memory=memory, search=search, processes=processes)
     skills = SkillLibrary(skill_roots(base.settings))
     return {
         **build_components(
@@ -105,18 +107,3 @@ def find_search_server(base: Base, credentials: CredentialsService) -> FindServe
         return str(config.get("url") or base.settings.searxng_url)
 
     return find
-
-
-def build_tool_ports(
-    base: Base, memory: StoredMemory, search: FindServer, processes: SandboxParts
-) -> ToolPorts:
-    """Build what tools reach of the platform."""
-    lookup = AgentLookup(base.opened.store, base.model_lists)
-    return ToolPorts(
-        memory=memory,
-        find_search_server=search,
-        find_parent=lookup.find_parent,
-        check_topology=lookup.check_topology,
-        report_health=SystemHealth(base.opened.store, base.world.clock).report,
-        processes=processes,
-    )

@@ -95,7 +95,8 @@ class EpicsService:
         """Store a new epic of *principal*.
 
         Args:
-            fields: those of the contract by name; what is absent gets its default.
+            fields: those of the contract by name; what is absent gets its default. With the
+                `dedupe_key` of a tool call, the same call again returns the first epic.
 
         Raises:
             NotFound: the workflow is not there or not visible.
@@ -111,15 +112,22 @@ class EpicsService:
             "updated_at": now,
         }
 
-        def create(conn: Connection) -> EpicRow:
+        def create(conn: Connection) -> tuple[EpicRow, bool]:
+            key = fields.get("dedupe_key")
+            first = None if key is None else queries.find_epic_of_call(conn, key)
+            if first is not None:
+                return first, False
             _check_workflow(conn, principal, fields.get("workflow_id"))
             queries.insert_epic(conn, values)
-            return get_epic(conn, epic_id)
+            return get_epic(conn, epic_id), True
 
-        def tell(row: EpicRow) -> Iterator[News]:
-            yield News(channel(epic_id), "epic_created", event_data(show_epic(row)))
+        def tell(made: tuple[EpicRow, bool]) -> Iterator[News]:
+            row, is_new = made
+            if is_new:
+                yield News(channel(epic_id), "epic_created", event_data(show_epic(row)))
 
-        return show_epic(await self._turns.write([channel(epic_id)], create, tell))
+        row, _ = await self._turns.write([channel(epic_id)], create, tell)
+        return show_epic(row)
 
     async def change(self, epic_id: str, fields: Mapping[str, Any]) -> Epic:
         """Change the given *fields* of an epic; none given changes and tells nothing.

@@ -80,8 +80,13 @@ class SchedulesService:
         """
         return show_job(await self._store.read(lambda conn: _require(conn, principal, job_id)))
 
-    async def create(self, principal: Principal, fields: Mapping[str, Any]) -> ScheduledJob:
+    async def create(
+        self, principal: Principal, fields: Mapping[str, Any], *, dedupe_key: str | None = None
+    ) -> ScheduledJob:
         """Store an active job of the caller and start its actor.
+
+        Args:
+            dedupe_key: names a tool call; the same call again returns the first job.
 
         Raises:
             Invalid: interval, cron and timezone do not go together.
@@ -95,18 +100,22 @@ class SchedulesService:
             settings, job_id=self._ids.uuid(), user_id=principal.user_id, owner=self._owner, now=now
         )
 
-        def insert(conn: Connection) -> None:
+        def insert(conn: Connection) -> ScheduleRow:
+            first = None if dedupe_key is None else queries.find_of_call(conn, dedupe_key)
+            if first is not None:
+                return first
             workflow = find_workflow_by_id(conn, row.workflow_id)
             if workflow is None or not can_see_schedule(principal, workflow.owner_id):
                 raise NotFound(WORKFLOW_NOT_FOUND)
             require_room(conn, principal)
-            queries.add(conn, row)
+            queries.add(conn, row, dedupe_key=dedupe_key)
+            return row
 
-        await self._store.write(insert)
-        if not await self._actors.start(row.id):
+        made = await self._store.write(insert)
+        if made.id == row.id and not await self._actors.start(row.id):
             await self._store.write(lambda conn: queries.remove(conn, [row.id], None))
             raise ServerFault(START_FAILED)
-        return show_job(row)
+        return show_job(made)
 
     async def change(
         self, principal: Principal, job_id: str, fields: Mapping[str, Any]

@@ -1,6 +1,6 @@
 """Tasks: a registry of work that starts nothing by itself. Contract: tasks.md."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -35,6 +35,8 @@ class _Changed(msgspec.Struct, frozen=True):
 
     task: TaskRow
     unblocked: Sequence[TaskRow] = ()
+    is_new: bool = True
+    """Whether anything was asked for."""
 
 
 class _Deleted(msgspec.Struct, frozen=True):
@@ -87,7 +89,8 @@ class TasksService:
         """Store a new task of an epic.
 
         Args:
-            fields: those of the contract by name; what is absent gets its default.
+            fields: those of the contract by name; what is absent gets its default. With the
+                `dedupe_key` of a tool call, the same call again returns the first task.
 
         Raises:
             NotFound: no such epic.
@@ -108,7 +111,11 @@ class TasksService:
             "updated_at": now,
         }
 
-        def create(conn: Connection) -> TaskRow:
+        def create(conn: Connection) -> tuple[TaskRow, bool]:
+            key = fields.get("dedupe_key")
+            first = None if key is None else queries.find_task_of_call(conn, key)
+            if first is not None:
+                return first, False
             get_epic(conn, epic_id)
             states = load_states(conn, epic_id)
             strangers = find_strangers(wanted, states)
@@ -116,49 +123,40 @@ class TasksService:
                 raise Invalid(problems=[_unknown(index, wanted[index]) for index in strangers])
             queries.insert_task(conn, {**values, "status": initial_status(depends_on, states)})
             recount(conn, epic_id)
-            return get_task(conn, task_id)
+            return get_task(conn, task_id), True
 
-        def tell(row: TaskRow) -> Iterator[News]:
-            yield News(channel(epic_id), "task_created", event_data(show_task(row)))
+        def tell(made: tuple[TaskRow, bool]) -> Iterator[News]:
+            row, is_new = made
+            if is_new:
+                yield News(channel(epic_id), "task_created", event_data(show_task(row)))
 
-        return show_task(await self._turns.write([channel(epic_id)], create, tell))
+        row, _ = await self._turns.write([channel(epic_id)], create, tell)
+        return show_task(row)
 
-    async def change(self, task_id: str, fields: Mapping[str, Any]) -> Task:
+    async def change(
+        self,
+        task_id: str,
+        fields: Mapping[str, Any],
+        *,
+        derive: Callable[[TaskRow], Mapping[str, Any]] = lambda _: {},
+    ) -> Task:
         """Change the given *fields* of a task; none given changes and tells nothing.
 
         A task that becomes completed lets those go on that waited for nothing else.
+
+        Args:
+            derive: returns further fields that depend on the task as it is; may refuse.
 
         Raises:
             NotFound: no such task.
         """
         epic_id = (await self._load(task_id)).epic_id
-        now = self._clock.now()
-
-        def change(conn: Connection) -> _Changed:
-            before = get_task(conn, task_id)
-            if not fields:
-                return _Changed(before)
-            status = fields.get("status", before.status)
-            values = {
-                **fields,
-                "updated_at": now,
-                "started_at": before.started_at,
-                "completed_at": completion_time(
-                    before.status, status, completed_at=before.completed_at, now=now
-                ),
-            }
-            if status == "running" and before.started_at is None:
-                values["started_at"] = now
-            queries.update_tasks(conn, [task_id], values)
-            unblocked: Sequence[str] = ()
-            if status != before.status:
-                if status == "completed":
-                    unblocked = unblock_after(conn, before, now=now)
-                recount(conn, epic_id)
-            return _Changed(get_task(conn, task_id), queries.find_tasks(conn, unblocked))
+        change = partial(
+            _change, task_id=task_id, fields=fields, derive=derive, now=self._clock.now()
+        )
 
         def tell(changed: _Changed) -> Iterator[News]:
-            if fields:
+            if changed.is_new:
                 yield from tell_tasks([*changed.unblocked, changed.task])
 
         changed = await self._turns.write([channel(epic_id)], change, tell)
@@ -209,6 +207,38 @@ def get_task(conn: Connection, task_id: str) -> TaskRow:
     if row is None:
         raise NotFound(NOT_FOUND)
     return row
+
+
+def _change(
+    conn: Connection,
+    *,
+    task_id: str,
+    fields: Mapping[str, Any],
+    derive: Callable[[TaskRow], Mapping[str, Any]],
+    now: datetime,
+) -> _Changed:
+    before = get_task(conn, task_id)
+    fields = {**fields, **derive(before)}
+    if not fields:
+        return _Changed(before, is_new=False)
+    status = fields.get("status", before.status)
+    values = {
+        **fields,
+        "updated_at": now,
+        "started_at": before.started_at,
+        "completed_at": completion_time(
+            before.status, status, completed_at=before.completed_at, now=now
+        ),
+    }
+    if status == "running" and before.started_at is None:
+        values["started_at"] = now
+    queries.update_tasks(conn, [task_id], values)
+    unblocked: Sequence[str] = ()
+    if status != before.status:
+        if status == "completed":
+            unblocked = unblock_after(conn, before, now=now)
+        recount(conn, before.epic_id)
+    return _Changed(get_task(conn, task_id), queries.find_tasks(conn, unblocked))
 
 
 def _unknown(index: int, task_id: str) -> str:

@@ -37,7 +37,7 @@ class System:
 
     def __init__(
         self,
-        root: SupervisorSpec,
+        root: SupervisorSpec | Callable[["System"], SupervisorSpec],
         *,
         wall: Callable[[], float],
         rng: Random,
@@ -53,7 +53,8 @@ class System:
             self, self._bus, wall=wall, rng=rng, stuck=self._stuck, faults=faults
         )
         """Who is where; the runtime's own."""
-        self._root = SupervisorCell(self.directory, None, root)
+        spec = root if isinstance(root, SupervisorSpec) else root(self)
+        self._root = SupervisorCell(self.directory, None, spec)
         self._loop = None if perf is None else LoopWatch(self.directory, perf, on_lag)
 
     def ref(self, path: str) -> ActorRef[Any]:
@@ -232,7 +233,7 @@ class System:
 
 @asynccontextmanager
 async def open_system(
-    root: SupervisorSpec,
+    root: SupervisorSpec | Callable[[System], SupervisorSpec],
     *,
     wall: Callable[[], float] = time.time,
     rng: Random | None = None,
@@ -248,6 +249,7 @@ async def open_system(
     ends. If the root gives up, the block is cancelled.
 
     Args:
+        root: the tree, or what describes it with refs to those who will live in it.
         wall: Unix seconds, for records and snapshots.
         rng: source of jitter.
         sinks: called with every record, in the loop; they must be quick.

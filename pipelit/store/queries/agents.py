@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
 from pipelit.store.schema import (
     api_keys,
@@ -31,6 +31,22 @@ class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the creator, while there is one."""
 
 
+class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running agent may learn of an account; nothing secret shows in `repr`."""
+
+    id: int
+    username: str
+    kind: str
+    is_active: bool
+    purpose: str
+    created_by_id: int | None
+    totp_secret: str | None
+    """Encrypted."""
+
+    def __repr__(self) -> str:
+        return f"AccountRow(id={self.id}, username={self.username!r})"
+
+
 _IS_AGENT = users.c.kind == "agent"
 _OWNING = (
     credentials.c.created_by_id,
@@ -53,6 +69,52 @@ def list_agents(conn: Connection, *, limit: int, offset: int) -> tuple[Sequence[
     newest_first = (users.c.created_at.desc(), users.c.id.desc())
     page = _select().order_by(*newest_first).limit(limit).offset(offset)
     return [AgentRow(**row) for row in conn.execute(page).mappings()], total
+
+
+def find_account(conn: Connection, username: str) -> AccountRow | None:
+    """Return the account of this name, whoever's it is."""
+    columns = [users.c[name] for name in AccountRow.__struct_fields__]
+    row = conn.execute(select(*columns).where(users.c.username == username)).mappings().first()
+    return None if row is None else AccountRow(**row)
+
+
+def insert_agent(
+    conn: Connection,
+    *,
+    username: str,
+    purpose: str,
+    created_by_id: int,
+    totp_secret: str,
+    created_at: datetime,
+) -> int:
+    """Store an agent user, who cannot log in; return its id. *totp_secret* is encrypted."""
+    statement = insert(users).values(
+        username=username,
+        kind="agent",
+        role="normal",
+        purpose=purpose,
+        created_by_id=created_by_id,
+        totp_secret=totp_secret,
+        mfa_enabled=True,
+        created_at=created_at,
+    )
+    return int(conn.execute(statement.returning(users.c.id)).scalar_one())
+
+
+def find_sealed_key(conn: Connection, user_id: int, *, now: datetime) -> str | None:
+    """Return the newest key of an agent user that can be shown again and still counts."""
+    statement = (
+        select(api_keys.c.encrypted_key)
+        .where(
+            api_keys.c.user_id == user_id,
+            api_keys.c.is_active.is_(True),
+            api_keys.c.encrypted_key.is_not(None),
+            or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
+        )
+        .order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc())
+        .limit(1)
+    )
+    return conn.scalar(statement)
 
 
 def delete_agents(conn: Connection, agents: Collection[AgentRow], *, heir_id: int) -> list[int]:

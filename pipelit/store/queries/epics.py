@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from pipelit.store.queries.tags import has_any
 from pipelit.store.schema import epics
@@ -45,6 +45,41 @@ def find_epic(conn: Connection, epic_id: str) -> EpicRow | None:
     """Return the epic *epic_id*."""
     row = conn.execute(select(*_COLUMNS).where(epics.c.id == epic_id)).mappings().first()
     return None if row is None else EpicRow(**row)
+
+
+def find_epic_of_call(conn: Connection, dedupe_key: str) -> EpicRow | None:
+    """Return the epic that a tool call has made."""
+    wanted = epics.c.dedupe_key == dedupe_key
+    row = conn.execute(select(*_COLUMNS).where(wanted)).mappings().first()
+    return None if row is None else EpicRow(**row)
+
+
+def search_epics(
+    conn: Connection,
+    owners: Collection[int],
+    *,
+    text: str,
+    tags: Collection[str],
+    status: str | None,
+    limit: int,
+) -> Sequence[EpicRow]:
+    """Return the newest epics of *owners* that match.
+
+    Args:
+        text: in title or description, in any case; "" matches all.
+        tags: one of them is enough; none match all.
+    """
+    wanted: list[ColumnElement[bool]] = [epics.c.user_id.in_(owners)]
+    if text:
+        in_title = epics.c.title.icontains(text, autoescape=True)
+        wanted.append(or_(in_title, epics.c.description.icontains(text, autoescape=True)))
+    if tags:
+        wanted.append(has_any(conn, epics.c.tags, tags))
+    if status is not None:
+        wanted.append(epics.c.status == status)
+    newest = (epics.c.created_at.desc(), epics.c.id.desc())
+    rows = conn.execute(select(*_COLUMNS).where(*wanted).order_by(*newest).limit(limit))
+    return [EpicRow(**row) for row in rows.mappings()]
 
 
 def list_epics(

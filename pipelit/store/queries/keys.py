@@ -60,10 +60,14 @@ def find_key_by_id(conn: Connection, key_id: int) -> KeyRow | None:
     return _find(conn, api_keys.c.id == key_id)
 
 
-def insert_key(conn: Connection, user_id: int, key: NewKey) -> int:
-    """Store *key* for the user; return its id."""
-    statement = insert(api_keys).values(user_id=user_id, **msgspec.structs.asdict(key))
-    return int(conn.execute(statement.returning(api_keys.c.id)).scalar_one())
+def insert_key(conn: Connection, user_id: int, key: NewKey, *, sealed: str | None = None) -> int:
+    """Store *key* for the user; return its id.
+
+    Args:
+        sealed: the key encrypted, only where it has to be shown again.
+    """
+    values = {"user_id": user_id, "encrypted_key": sealed, **msgspec.structs.asdict(key)}
+    return int(conn.execute(insert(api_keys).values(values).returning(api_keys.c.id)).scalar_one())
 
 
 def touch_key(conn: Connection, key_id: int, used_at: datetime) -> None:

@@ -142,9 +142,19 @@ def count_active(conn: Connection, user_id: int) -> int:
     return conn.scalar(select(func.count()).select_from(schedules).where(*wanted)) or 0
 
 
-def add(conn: Connection, row: ScheduleRow) -> None:
-    """Store a new job."""
-    conn.execute(insert(schedules).values(msgspec.structs.asdict(row)))
+def find_of_call(conn: Connection, dedupe_key: str) -> ScheduleRow | None:
+    """Return the job that a tool call has made."""
+    return _first(conn, select(*_COLUMNS).where(schedules.c.dedupe_key == dedupe_key))
+
+
+def add(conn: Connection, row: ScheduleRow, *, dedupe_key: str | None = None) -> None:
+    """Store a new job.
+
+    Args:
+        dedupe_key: names the tool call that makes it.
+    """
+    values = {**msgspec.structs.asdict(row), "dedupe_key": dedupe_key}
+    conn.execute(insert(schedules).values(values))
 
 
 def save(conn: Connection, row: ScheduleRow) -> None:

@@ -56,6 +56,13 @@ def find_task(conn: Connection, task_id: str) -> TaskRow | None:
     return None if row is None else TaskRow(**row)
 
 
+def find_task_of_call(conn: Connection, dedupe_key: str) -> TaskRow | None:
+    """Return the task that a tool call has made."""
+    wanted = tasks.c.dedupe_key == dedupe_key
+    row = conn.execute(select(*_COLUMNS).where(wanted)).mappings().first()
+    return None if row is None else TaskRow(**row)
+
+
 def find_tasks(conn: Connection, ids: Collection[str]) -> Sequence[TaskRow]:
     """Return those of *ids* that exist, oldest first."""
     statement = select(*_COLUMNS).where(tasks.c.id.in_(ids)).order_by(*_OLDEST_FIRST)

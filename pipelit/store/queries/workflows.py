@@ -68,6 +68,17 @@ def find_workflows(conn: Connection, slugs: Collection[str]) -> list[WorkflowRow
     return [WorkflowRow(**row) for row in rows.mappings()]
 
 
+def find_workflow_of_call(conn: Connection, dedupe_key: str) -> WorkflowRow | None:
+    """Return the living workflow that a tool call has made."""
+    return _first(conn, workflows.c.dedupe_key == dedupe_key)
+
+
+def list_slugs(conn: Connection, beginning: str) -> Sequence[str]:
+    """Return the slugs of living workflows that begin with a text."""
+    begins = workflows.c.slug.startswith(beginning, autoescape=True)
+    return list(conn.scalars(select(workflows.c.slug).where(_ALIVE, begins)))
+
+
 def list_workflows(
     conn: Connection, *, owners: Collection[int] | None, limit: int, offset: int
 ) -> tuple[Sequence[WorkflowRow], int]:
