@@ -283,7 +283,7 @@ class RunState:
         if loop is None or has_error_edge(self.plan, record.node_id):
             return self._end(record.node_id, "failed", record.usage)
         run = self.loops[loop]
-        run.failure = run.failure or record
+        run.failure = run.failure or msgspec.structs.replace(record, started=())
         step = self._end(record.node_id, "failed", record.usage)
         return Step(skipped=step.skipped + self._break_off(loop))
 

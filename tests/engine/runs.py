@@ -20,7 +20,7 @@ from pipelit.engine.journal import RunState
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
 from pipelit.engine.questions import When, flag_prompt
-from pipelit.engine.records import parse_record
+from pipelit.engine.records import Record, activation, parse_record, record_kind
 from pipelit.engine.steps import Narrator
 from pipelit.engine.takeover import Takeover
 
@@ -100,14 +100,36 @@ ROUTES = ("yes", "no", "default")
 
 def random_graph(random: Random, count: int) -> tuple[list[str], tuple[str, ...]]:
     """Return the names of *count* nodes in topological order, and edges; not all are reached."""
-    kinds = random.choices(["n", "s", "h", "r"], weights=[12, 4, 2, 1], k=count)
-    names = [f"{kind}{number}" for number, kind in enumerate(kinds)]
-    edges = {f"t > {name}" for name in random.sample(names, min(count, random.randint(1, 3)))}
-    for place, name in enumerate(names):
-        for source in random.sample(names[:place], min(place, random.randint(0, 3))):
-            how = f"?{random.choice(ROUTES)}" if source[0] == "s" and name[0] != "h" else ""
-            edges.add(f"{source} {how}> {name}")
+    names: list[str] = []
+    edges: set[str] = set()
+    _grow(random, "t", count, names, edges, depth=0)
     return names, tuple(random.sample(sorted(edges), len(edges)))
+
+
+def _grow(
+    random: Random, entry: str, count: int, names: list[str], edges: set[str], *, depth: int
+) -> None:
+    """Add *count* nodes behind a trigger, or in the body of a loop, and what is in their bodies."""
+    end = len(names) + count
+    mine: list[str] = []
+    while len(names) < end:
+        kind = random.choices("nshrl", weights=[12, 4, 2, 1, 0 if depth == 3 else 2])[0]
+        name = f"{kind}{len(names)}"
+        names.append(name)
+        for source in random.sample(mine, min(len(mine), random.choice((0, 1, 1, 2, 3)))):
+            how = f"?{random.choice(ROUTES)}" if source[0] == "s" and kind != "h" else ""
+            edges.add(f"{source} {how}> {name}")
+        mine.append(name)
+        if kind == "l":
+            size = min(end - len(names), random.randint(0, 12))
+            _grow(random, name, size, names, edges, depth=depth + 1)
+    label = "" if entry == "t" else "loop_body"
+    first = [name for name in mine if entry == "t" or name[0] != "h"]
+    found = [*first[:1], *random.sample(first, min(len(first), random.randint(0, 2)))]
+    edges.update(f"{entry} {label}> {name}" for name in found)
+    if entry != "t":
+        returning = random.sample(mine, min(len(mine), random.randint(0, 2)))
+        edges.update(f"{name} loop_return> {entry}" for name in returning)
 
 
 class Told(Protocol):
@@ -123,41 +145,60 @@ class Told(Protocol):
 _MAY_FOLLOW = {
     "pending": {""},
     "running": {"pending", "again", "asked"},
+    "iterating": {"running", "iterating"},
     "waiting": {"running"},
     "asked": {"pending"},
     "again": {"running"},
-    "success": {"running", "waiting"},
-    "failed": {"running", "waiting", "asked"},
+    "success": {"running", "iterating", "waiting"},
+    "failed": {"running", "iterating", "waiting", "asked"},
     "skipped": {"", "pending", "again"},
 }
 _ENDED = {"success", "failed", "skipped"}
 
 
 def check_story(events: Sequence[Told], plan: Plan) -> None:
-    """Check the events of an ended run against engine.md §9.3: its nodes all ended, in order."""
+    """Check the events of an ended run against engine.md §9.3: its nodes all ended, in order.
+
+    A node has a story in each iteration that reached it.
+    """
     assert events[0].type == "execution_started"
     assert events[-1].type.startswith("execution_")
-    steps: dict[str, list[str]] = {}
+    steps: dict[tuple[str, str], list[str]] = {}
     for event in events[1:-1]:
         if event.type == "execution_interrupted":
             continue
         assert event.type == "node_status"
         data = event.data
-        mine = steps.setdefault(data["node_id"], [])
+        node, iteration = data["node_id"], data.get("iteration", "")
+        mine = steps.setdefault((node, iteration), [])
         before = mine[-1] if mine else ""
-        status = "again" if data.get("will_retry") else data["status"]
-        status = "asked" if "task_id" in data else status
-        assert before in _MAY_FOLLOW[status], (data["node_id"], before, status)
+        status = _word(data, before)
+        assert before in _MAY_FOLLOW[status], (node, iteration, before, status)
         if status == "pending":
-            ended = {node for node, story in steps.items() if story and story[-1] in _ENDED}
-            sources = {edge.source_node_id for edge in plan.incoming[data["node_id"]]}
-            assert sources - {"t"} <= ended
+            for edge in plan.incoming[node]:
+                source = (edge.source_node_id, iteration)
+                if edge.edge_label == "" and source[0] != "t":
+                    assert steps[source][-1] in _ENDED
         mine.append(status)
-    for node in plan.snapshot.walked:
-        assert steps[node][-1] in _ENDED
-        attempts = sum(word in {"again", "success", "failed"} for word in steps[node])
-        unanswered = steps[node][-2:] == ["asked", "failed"]
-        assert steps[node].count("running") == attempts - unanswered
+    assert {node for node, _ in steps} == set(plan.snapshot.walked)
+    for (node, _), story in steps.items():
+        assert story[-1] in _ENDED, (node, story)
+        attempts = sum(word in {"again", "success", "failed"} for word in story)
+        unanswered = story[-2:] == ["asked", "failed"]
+        stopped = "iterating" in story and story[-1] == "failed"
+        assert story.count("running") == attempts - unanswered or stopped, (node, story)
+
+
+def _word(data: dict[str, Any], before: str) -> str:
+    if data.get("will_retry"):
+        return "again"
+    if "task_id" in data:
+        return "asked"
+    if data["status"] == "running" and before in {"running", "iterating"}:
+        assert "loop" in data
+        return "iterating"
+    status: str = data["status"]
+    return status
 
 
 class Run:
@@ -167,6 +208,7 @@ class Run:
         self.state = RunState(plan, max_messages=max_messages)
         self.mirror = RunState(plan, max_messages=max_messages)
         self.narrator = Narrator("e1", 7, "flow", self.state, max_parallel=max_parallel)
+        self.max_parallel = max_parallel
         self.now = 100.0
         self.events: list[Event] = []
         self.logs: list[Log] = []
@@ -174,6 +216,8 @@ class Run:
         self.ending: Ending | None = None
         self.interrupted = False
         self.asked = 0
+        self.stored: list[Record] = []
+        self.done: set[tuple[str, str]] = set()
 
     def begin(
         self,
@@ -250,6 +294,16 @@ class Run:
         asked = self.state.questions[task_id]
         return self._note(self.narrator.answer(asked, text, now=self.now, elapsed_ms=1000))
 
+    def recover(self) -> Changes:
+        """Go on as a new server does, with what is stored and nothing else."""
+        self.state = RunState(self.state.plan)
+        self.state.fold(self.stored)
+        self.running = [node for node in self.state.ready if node in self.state.in_flight]
+        self.narrator = Narrator("e1", 7, "flow", self.state, max_parallel=self.max_parallel)
+        changes = self.start_ready()
+        self.interrupted = self.narrator.pause().interrupted
+        return changes
+
     def start_ready(self, after: float = 0.0) -> Changes:
         self.now += after
         return self._note(self.narrator.start_ready(now=self.now))
@@ -287,6 +341,10 @@ class Run:
         self.ending = changes.ending or self.ending
         self.interrupted = changes.interrupted
         for record in changes.records:
-            stored = msgspec.json.encode(msgspec.to_builtins(record))
-            self.mirror.apply(parse_record(msgspec.json.decode(stored)))
+            encoded = msgspec.json.encode(msgspec.to_builtins(record))
+            self.stored.append(parse_record(msgspec.json.decode(encoded)))
+            self.mirror.apply(self.stored[-1])
+            if record_kind(record) == "result":
+                assert activation(record) not in self.done, "one result per activation"
+                self.done.add(activation(record))
         return changes
