@@ -1,4 +1,4 @@
-"""`pipelit schedules`: list, show, preview, pause, resume.
+"""`pipelit schedules`: list, show, preview, start, pause, resume.
 
 Contract: operations.md §4, schedules.md.
 """
@@ -17,7 +17,7 @@ STATUSES = ("active", "paused", "done", "dead")
 
 @click.group()
 def schedules() -> None:
-    """See, pause and resume what runs by the clock."""
+    """See, start, pause and resume what runs by the clock."""
 
 
 @schedules.command("list")
@@ -95,6 +95,35 @@ def preview(target: Target, job_id: str, count: int, as_json: bool) -> None:
         ("NOMINAL (UTC)", "LOCAL"),
         [(time["nominal_time"], time["local_time"]) for time in page["items"]],
     )
+
+
+@schedules.command()
+@click.argument("slug")
+@click.option("--node", "node_id", metavar="NODE", help="Which trigger; else the first one.")
+@json_option
+@server_command
+def start(target: Target, slug: str, node_id: str | None, as_json: bool) -> None:
+    """Start the schedule trigger of a workflow."""
+
+    async def action(client: Client) -> Any:
+        path = f"/workflows/{quote(slug, safe='')}/nodes/"
+        chosen = node_id or _first_schedule(await client.get(path), slug)
+        return await client.post(f"{path}{quote(chosen, safe='')}/schedule/start")
+
+    node = call(target, action)
+    if as_json:
+        echo_json(node)
+        return
+    job = node["schedule_job"]
+    click.echo(job["id"])
+    click.echo(f"{_rhythm(job)}; next: {job['next_run_at']} UTC.", err=True)
+
+
+def _first_schedule(nodes: list[dict[str, Any]], slug: str) -> str:
+    for node in nodes:
+        if node["component_type"] == "trigger_schedule":
+            return str(node["node_id"])
+    raise click.ClickException(f"Workflow '{slug}' has no schedule trigger.")
 
 
 @schedules.command()

@@ -76,18 +76,27 @@ async def serve_scripted(
 
 
 _ARITHMETIC = re.compile(r"[(\s-]*\d[\d\s.()*/+%-]*[*/+%-][\d\s.()*/+%-]*\d\)*")
+_CATEGORY = re.compile(r"^- (\S+): (.*)$", re.MULTILINE)
+_LETTERS = re.compile(r"\w{4,}")
 _WORDS = re.compile(r"\S+\s*")
 _PAUSE = 0.04
 
 
 def demo_script(ask: Ask) -> Move:
-    """Do sums with the calculator, hang when told to, and never pretend to be a real model."""
+    """Do sums with the calculator, hang when told to, and never pretend to be a real model.
+
+    It also sorts a message into categories by their words, and searches when told to.
+    """
     question = ask.last_text("user")
     if re.search(r"\bhang\b", question, re.IGNORECASE):
         return Hang()
+    if '{"category": ' in ask.last_text("system"):
+        return Say((_json({"category": _category(question, ask.last_text("system"))}).decode(),))
     if ask.messages and ask.messages[-1].get("role") == "tool":
         return _speak(f"{_asked(ask)} is {ask.last_text('tool')}, says this scripted model.")
     found = _ARITHMETIC.search(question)
+    if found is None and "web_search" in ask.tools and "search" in question.lower():
+        return Call("web_search", {"query": question})
     if found is None:
         return _speak(
             "I am a scripted model that comes with Pipelit: I only do sums, "
@@ -98,6 +107,14 @@ def demo_script(ask: Ask) -> Move:
     return _speak("I am a scripted model and do sums only with a calculator connected to me.")
 
 
+def _category(question: str, system: str) -> str:
+    """Return the category whose description shares a word with the question, else the last."""
+    words = set(_LETTERS.findall(question.lower()))
+    listed = _CATEGORY.findall(system)
+    fitting = (name for name, about in listed if words & set(_LETTERS.findall(about.lower())))
+    return next(fitting, listed[-1][0] if listed else "")
+
+
 def _speak(text: str) -> Say:
     return Say(tuple(_WORDS.findall(text)), _PAUSE)
 
@@ -106,7 +123,7 @@ def _asked(ask: Ask) -> str:
     for message in reversed(ask.messages):
         for call in message.get("tool_calls") or ():
             arguments = msgspec.json.decode(call["function"]["arguments"])
-            return str(arguments.get("expression", "that"))
+            return str(arguments.get("expression", arguments.get("query", "that")))
     return "that"
 
 

@@ -67,7 +67,7 @@ def test_every_command_says_what_it_does() -> None:
         "executions list", "executions show", "executions cancel", "executions watch",
         "executions retry", "executions resume",
         "schedules list", "schedules show", "schedules preview", "schedules pause",
-        "schedules resume",
+        "schedules start", "schedules resume",
     }  # fmt: skip
 
 

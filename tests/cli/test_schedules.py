@@ -59,3 +59,23 @@ async def test_jobs_are_paused_and_resumed(tmp_path: Path) -> None:
     assert (paused.returncode, paused.stdout) == (0, b"Digest is paused.\n")
     assert refused.returncode == 1
     assert refusal["detail"] in refused.stderr.decode()
+
+
+async def test_the_schedule_trigger_of_a_workflow_is_started(tmp_path: Path) -> None:
+    """The first one unless named; the job's id is what a script reads."""
+    nodes = [
+        {"node_id": "in", "component_type": "trigger_chat"},
+        {"node_id": "tick", "component_type": "trigger_schedule"},
+    ]
+    async with serving() as server:
+        server.answer("GET", "/workflows/w/nodes/", 200, nodes)
+        server.answer("GET", "/workflows/none/nodes/", 200, nodes[:1])
+        path = "/workflows/w/nodes/tick/schedule/start"
+        server.answer("POST", path, 200, {"schedule_job": JOB})
+        started = await pipelit(server, tmp_path, "schedules", "start", "w")
+        refused = await pipelit(server, tmp_path, "schedules", "start", "none")
+
+    assert (started.returncode, started.stdout) == (0, b"c0a1f6de\n"), started.stderr
+    assert b"30 2 * * * (Europe/Berlin); next: 2026-03-29T01:00:00 UTC." in started.stderr
+    assert refused.returncode == 1
+    assert b"Workflow 'none' has no schedule trigger." in refused.stderr

@@ -1,0 +1,244 @@
+"""Every example does what its header says: made from its file, run, and seen from outside.
+
+The addresses of the examples are made up; here a server of this machine stands for all of them,
+with the first word of each host as the first part of the path.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from pipelit.cli.client import Client, Target
+from pipelit.cli.create import Made, create_workflow
+from pipelit.llm.scripted import Script, demo_script, serve_scripted
+from tests.kit.api import PATIENCE, Api, http_client
+from tests.kit.http_server import Answer, LocalServer, Seen, serve
+from tests.kit.server_process import ServerProcess, free_port
+from tests.kit.site import Site, run_site
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+HOST = re.compile(r"https://(\w+)\.example\.com")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One server that may reach this machine."""
+    environ = {"PIPELIT_EGRESS_ALLOW": "127.0.0.1/32"}
+    server = ServerProcess(tmp_path_factory.mktemp("examples"), free_port(), environ)
+    with run_site(server) as running:
+        yield running
+
+
+class World:
+    """The outside of one test: what answers, what was asked of it, and the caller."""
+
+    def __init__(self, api: Api, web: LocalServer, client: Client) -> None:
+        self.api, self.web, self._client = api, web, client
+        self.answers: dict[str, Answer | Iterator[Answer]] = {}
+
+    async def make(self, name: str, *changes: tuple[str, str]) -> Made:
+        """Make the workflow of an example, with the addresses of this test."""
+        text = HOST.sub(rf"{self.web.url}/\1", (EXAMPLES / name).read_text())
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        return await create_workflow(self._client, text)
+
+    def requests(self, method: str = "POST") -> list[tuple[str, Any]]:
+        """Return path and JSON body of every request that came in."""
+        return [
+            (seen.target, json.loads(seen.body) if seen.body else None)
+            for seen in self.web.seen
+            if seen.method == method
+        ]
+
+    def answer(self, seen: Seen) -> Answer:
+        found = self.answers.get(seen.target.partition("?")[0], Answer(404))
+        return found if isinstance(found, Answer) else next(found)
+
+
+def as_json(body: object, status: int = 200) -> Answer:
+    return Answer(status, {"content-type": "application/json"}, json.dumps(body).encode())
+
+
+@pytest.fixture
+async def world(site: Site) -> AsyncIterator[World]:
+    async with open_world(site, demo_script) as world:
+        yield world
+
+
+@asynccontextmanager
+async def open_world(site: Site, script: Script) -> AsyncIterator[World]:
+    """Serve a scripted model and the addresses of the examples."""
+    answers: list[World] = []
+    async with (
+        http_client(site.url) as http,
+        serve(lambda seen: answers[0].answer(seen)) as web,
+        Client.open(Target(url=site.url, key=site.ada)) as client,
+        trio.open_nursery() as nursery,
+    ):
+        model_url = await nursery.start(partial(serve_scripted, script))
+        api = Api(http, site.ada)
+        credential = await api.add_model(model_url)
+        answers.append(World(api, web, client))
+        yield answers[0]
+        # The next test's model is to be found in its own credential.
+        await api.call("DELETE", f"/credentials/{credential}/")
+        nursery.cancel_scope.cancel()
+
+
+async def test_desk(world: World) -> None:
+    """A sum goes to one reply, everything else to the other."""
+    made = await world.make("desk.yaml")
+
+    ended = await world.api.wait_end(await world.api.chat(made.slug, "What is 12*17?"))
+    talk = await world.api.wait_end(await world.api.chat(made.slug, "Hello"))
+
+    assert ended["final_output"]["output"].startswith("Result: 12*17 is 204")
+    assert talk["final_output"]["output"].startswith("I am a scripted model")
+
+
+async def test_support_router(world: World) -> None:
+    """Bills are reckoned, broken things become one ticket, the rest is answered."""
+    world.answers["/helpdesk/tickets"] = as_json({"id": 81}, 201)
+    made = await world.make("support_router.yaml")
+
+    runs = {}
+    for text in ("My invoice says 3*40.", "The kettle is broken", "Good morning"):
+        runs[text] = await world.api.wait_end(await world.api.chat(made.slug, text))
+
+    bill, broken, other = (run["final_output"]["output"] for run in runs.values())
+    assert bill.startswith("3*40 is 120")
+    assert broken == "We are on it: ticket 81."
+    assert other.startswith("I am a scripted model")
+    assert world.requests() == [
+        ("/helpdesk/tickets", {"title": "The kettle is broken", "topic": "broken"})
+    ]
+
+
+async def test_research_agent(world: World) -> None:
+    """The agent searches, and its answer holds what was found."""
+    found = {"results": [{"title": "Kettles", "url": "http://k", "content": "Old."}]}
+    world.answers["/search/search"] = as_json(found)
+    made = await world.make("research_agent.yaml")
+
+    run = await world.api.chat(made.slug, "Search for the history of the tea kettle")
+    ended = await world.api.wait_end(run)
+
+    assert "Kettles" in ended["final_output"]["output"]
+    calls = [event["data"] for event in await world.api.events(run)
+             if event["data"].get("is_tool_call")]  # fmt: skip
+    assert [call["tool_name"] for call in calls] == ["web_search", "web_search"]
+    assert len(world.requests("GET")) == 1
+
+
+async def test_daily_report(world: World) -> None:
+    """A tick fetches the numbers and sends the text; here every second instead of every morning."""
+    world.answers["/shop/numbers"] = as_json({"orders": 12})
+    world.answers["/room/messages"] = as_json({}, 201)
+    made = await world.make(
+        "daily_report.yaml", ('cron: "0 7 * * 1-5"', "interval_seconds: 1\n  total_repeats: 1"),
+        ("  timezone: Europe/Berlin\n", ""),
+    )  # fmt: skip
+
+    path = f"/workflows/{made.slug}/nodes/trigger_schedule_1/schedule/start"
+    job = (await world.api.post(path))["schedule_job"]
+    sent = await until(world, lambda: world.requests())
+
+    assert sent[0][0] == "/room/messages"
+    assert sent[0][1]["text"].startswith("Orders: 12. I am a scripted model")
+    assert job["total_repeats"] == 1
+
+
+async def until(world: World, look: Any) -> Any:
+    """Wait for a request that makes *look* answer something."""
+    with trio.fail_after(PATIENCE):
+        while not (seen := look()):
+            await world.web.arrived.wait()
+            world.web.arrived = trio.Event()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("total", "answer", "reply", "payments"),
+    [
+        (40, None, "Paid 40 to Tea Ltd.", 1),
+        (5000, "yes", "Paid 5000 to Tea Ltd.", 1),
+        (5000, "too much", "Not paid: too much", 0),
+    ],
+)
+async def test_approval_flow(
+    world: World, total: int, answer: str | None, reply: str, payments: int
+) -> None:
+    """Small sums are paid at once, large ones after a yes, and never after anything else."""
+    world.answers["/bank/payments"] = as_json({}, 201)
+    made = await world.make("approval_flow.yaml")
+
+    run = await world.api.run(made.slug, to="Tea Ltd", total=total)
+    if answer is not None:
+        asked = await world.api.wait_for(run, node_id="ask", prompt=f"Pay {total} to Tea Ltd?")
+        assert asked["type"] == "execution_interrupted"
+        assert world.requests() == []
+        await world.api.post(f"/executions/{run}/resume/", {"input": answer})
+    ended = await world.api.wait_end(run)
+
+    assert (ended["status"], ended["final_output"]["output"]) == ("completed", reply)
+    assert [path for path, _ in world.requests()] == ["/bank/payments"] * payments
+
+
+async def test_webhook_enrichment(world: World) -> None:
+    """The order goes on with the customer's name; the same key starts nothing twice."""
+    world.answers["/crm/customers/7"] = as_json({"name": "Ada"})
+    world.answers["/queue/orders"] = as_json({}, 202)
+    made = await world.make("webhook_enrichment.yaml")
+
+    body, path = {"customer": "7", "total": 40}, f"/webhooks/{made.slug}"
+    first = await world.api.post(path, body, Idempotency_Key="order-17")
+    again = await world.api.post(path, body, Idempotency_Key="order-17")
+    ended = await world.api.wait_end(first["execution_id"])
+
+    assert again["execution_id"] == first["execution_id"]
+    assert ended["status"] == "completed"
+    assert world.requests() == [("/queue/orders", {"customer": "Ada", "total": 40, "large": True})]
+
+
+async def test_error_alarm(world: World) -> None:
+    """The failure of another workflow is told once, with where it was."""
+    world.answers["/room/messages"] = as_json({}, 201)
+    made = await world.make("error_alarm.yaml")
+    broken = {
+        "in": ("trigger_manual", {}),
+        "bad": ("calculator", {"extra_config": {"expression": "1/0"}}),
+    }
+    await world.api.build(
+        "watched", broken, "in -> bad", error_handler_workflow_id=made.workflow_id
+    )
+
+    failed = await world.api.run("watched")
+    ((path, message),) = await until(world, lambda: world.requests())
+
+    assert path == "/room/messages"
+    assert message["text"].startswith("watched failed at bad: ")
+    assert message["link"] == f"pipelit executions show {failed}"
+
+
+async def test_batch_loop(world: World) -> None:
+    """Each line is posted once, in order; the one that is refused does not stop the others."""
+    numbers = iter((as_json({"number": 1}, 201), Answer(422), as_json({"number": 3}, 201)))
+    world.answers["/ledger/lines"] = numbers
+    made = await world.make("batch_loop.yaml")
+
+    run = await world.api.run(made.slug, lines=[{"sku": "cup"}, {"sku": "?"}, {"sku": "pot"}])
+    ended = await world.api.wait_end(run)
+
+    assert ended["final_output"]["output"] == "2 booked, 1 refused"
+    assert [body["sku"] for _, body in world.requests()] == ["cup", "?", "pot"]
