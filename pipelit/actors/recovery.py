@@ -20,4 +20,5 @@ def only_waits(loaded: Loaded) -> bool:
         # Such a journal is what recoveries are counted for.
         return False
     waiting = state.waiting.keys() | {question.node_id for question in state.questions.values()}
-    return bool(waiting) and state.ready.keys() | state.held.keys() <= waiting
+    going_on = (state.ready.keys() - state.loops.keys()) | state.held.keys()
+    return bool(waiting) and going_on <= waiting

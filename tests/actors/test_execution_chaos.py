@@ -34,6 +34,8 @@ class Nodes:
         if self.chance.random() < 0.15:
             raise NodeError("no", code="Odd", retryable=self.chance.random() < 0.8)
         self.given[node] = self.given.get(node, 0) + 1
+        if node[0] == "l":
+            return Outcome(ports={}, loop_items=list(range(self.chance.randint(0, 2))))
         return Outcome(
             ports={"output": self.given[node]},
             route=self.chance.choice(ROUTES) if node[0] == "s" else None,
@@ -68,9 +70,10 @@ async def test_whatever_happens_a_run_is_told_completely(
 ) -> None:
     """Each node ends once, events are gapless and in order, nobody owns the execution any more."""
     chance = Random(seed)
-    _, edges = random_graph(chance, chance.randint(3, 15))
+    names, edges = random_graph(chance, chance.randint(3, 20))
+    continuing = {name: {"on_error": "continue"} for name in names if chance.random() < 0.7}
     nodes: dict[str, Component] = {
-        kind: Nodes(chance) for kind in ("merge", "switch", "error_handler", "reply_chat")
+        kind: Nodes(chance) for kind in ("merge", "switch", "error_handler", "reply_chat", "loop")
     }
     crashes = [1, 2, 3]  # as many in a row are survived
     execution_id, epoch = "", 0
@@ -81,7 +84,7 @@ async def test_whatever_happens_a_run_is_told_completely(
         ) as tree:
             if not execution_id:
                 await add_people(tree.store)
-                await tree.workflow(*edges)
+                await tree.workflow(*edges, **continuing)
                 execution_id = await tree.start()
             while await tree.status(execution_id) not in TERMINAL:
                 if await disturb(tree, execution_id, chance, crashes):
