@@ -17,7 +17,8 @@ import trio
 
 from pipelit.cli.client import Client, Target
 from pipelit.cli.create import Made, create_workflow
-from pipelit.llm.scripted import Script, demo_script, serve_scripted
+from pipelit.llm.scripted import Ask, Move, Say, Script, demo_script, serve_scripted
+from tests.engine.test_dsl import EXAMPLE_A, EXAMPLE_B
 from tests.kit.api import PATIENCE, Api, http_client
 from tests.kit.http_server import Answer, LocalServer, Seen, serve
 from tests.kit.server_process import ServerProcess, free_port
@@ -26,7 +27,7 @@ from tests.kit.site import Site, run_site
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-HOST = re.compile(r"https://(\w+)\.example\.com")
+HOST = re.compile(r"https://(\w+)\.example\.(?:com|org)")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,11 @@ class World:
 
     async def make(self, name: str, *changes: tuple[str, str]) -> Made:
         """Make the workflow of an example, with the addresses of this test."""
-        text = HOST.sub(rf"{self.web.url}/\1", (EXAMPLES / name).read_text())
+        return await self.make_of((EXAMPLES / name).read_text(), *changes)
+
+    async def make_of(self, text: str, *changes: tuple[str, str]) -> Made:
+        """Make a workflow of a document, with the addresses of this test."""
+        text = HOST.sub(rf"{self.web.url}/\1", text)
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
@@ -242,3 +247,45 @@ async def test_batch_loop(world: World) -> None:
 
     assert ended["final_output"]["output"] == "2 booked, 1 refused"
     assert [body["sku"] for _, body in world.requests()] == ["cup", "?", "pot"]
+
+
+async def test_the_contracts_example_of_tools_and_an_http_step(world: World) -> None:
+    """engine.md §27.7, with a model and a search server of its own instead of inherited ones."""
+    world.answers["/git/api/changes"] = as_json(["Boil faster"])
+    made = await world.make_of(
+        EXAMPLE_A, ("model: inherit", "model: demo-1"), ("inherit}", '"http://127.0.0.1:9"}')
+    )
+
+    ended = await world.api.wait_end(await world.api.run(made.slug, since="v1"))
+
+    assert (made.node_count, made.edge_count) == (7, 6)
+    assert world.requests("GET") == [("/git/api/changes?since=v1", None)]
+    assert ended["final_output"]["output"].startswith("I am a scripted model")
+
+
+def invoice(ask: Ask) -> Move:
+    """Read an invoice: its total is the last word of the message."""
+    total = int(ask.last_text("user").split()[-1])
+    return Say((json.dumps({"total": total, "lines": ["cup", "pot"]}),))
+
+
+async def test_the_contracts_example_of_switch_loop_and_join(site: Site) -> None:
+    """engine.md §27.8: a small sum is booked without a question, a refused one not at all."""
+    async with open_world(site, invoice) as world:
+        world.answers["/ledger/lines"] = as_json({}, 201)
+        made = await world.make_of(EXAMPLE_B, ('"gpt-4o-mini"', '"demo-1"'))
+        path = f"/webhooks/{made.slug}"
+
+        small = (await world.api.post(path, {"text": "Total 40"}))["execution_id"]
+        ended = await world.api.wait_end(small)
+        booked = world.requests()
+        large = (await world.api.post(path, {"text": "Total 5000"}))["execution_id"]
+        await world.api.wait_for(large, prompt="Pay 5000?")
+        await world.api.post(f"/executions/{large}/resume/", {"input": "no"})
+        refused = await world.api.wait_end(large)
+
+    assert ended["final_output"]["output"] == "Booked 2 lines"
+    assert [log["status"] for log in ended["logs"] if log["node_id"] == "approve"] == ["skipped"]
+    assert booked == [("/ledger/lines", "cup"), ("/ledger/lines", "pot")]
+    assert refused["status"] == "cancelled"
+    assert world.requests() == booked
