@@ -74,3 +74,10 @@ async def test_a_client_that_hangs_up_ends_the_endpoint(autojump_clock):
         await client.leave()
         await trio.testing.wait_all_tasks_blocked()
         assert feed.subscribers == []
+
+
+async def test_times_that_cannot_be_halved_exactly_do_not_spin(autojump_clock):
+    """2.3 + 30 - 2.3 is a little less than 30 for a computer: that rest is no time to sleep."""
+    await trio.sleep(2.3)
+    async with connected(make_endpoint()) as client:
+        assert await client.hear() == {"type": "ping"}

@@ -137,9 +137,10 @@ async def _read(
 async def _beat(socket: Socket, session: Session, outbox: Outbox) -> None:
     """Ask a silent client for a sign of life, and give up on it."""
     while True:
-        silence = trio.current_time() - socket.last_activity
-        if silence < IDLE_SECONDS:
-            await trio.sleep(IDLE_SECONDS - silence)
+        due = socket.last_activity + IDLE_SECONDS
+        if trio.current_time() < due:
+            # Until, not for: what is left of a rounded difference could be too short to pass.
+            await trio.sleep_until(due)
             continue
         session.pong = trio.Event()
         outbox.put_answer(frames.PING)
