@@ -17,6 +17,7 @@ import trio
 
 from pipelit.cli.client import Client, Target
 from pipelit.cli.create import Made, create_workflow
+from pipelit.cli.export import export_workflow
 from pipelit.llm.scripted import Ask, Move, Say, Script, demo_script, serve_scripted
 from tests.engine.test_dsl import EXAMPLE_A, EXAMPLE_B
 from tests.kit.api import PATIENCE, Api, http_client
@@ -43,7 +44,7 @@ class World:
     """The outside of one test: what answers, what was asked of it, and the caller."""
 
     def __init__(self, api: Api, web: LocalServer, client: Client) -> None:
-        self.api, self.web, self._client = api, web, client
+        self.api, self.web, self.client = api, web, client
         self.answers: dict[str, Answer | Iterator[Answer]] = {}
 
     async def make(self, name: str, *changes: tuple[str, str]) -> Made:
@@ -56,7 +57,7 @@ class World:
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
-        return await create_workflow(self._client, text)
+        return await create_workflow(self.client, text)
 
     def requests(self, method: str = "POST") -> list[tuple[str, Any]]:
         """Return path and JSON body of every request that came in."""
@@ -289,3 +290,45 @@ async def test_the_contracts_example_of_switch_loop_and_join(site: Site) -> None
     assert booked == [("/ledger/lines", "cup"), ("/ledger/lines", "pot")]
     assert refused["status"] == "cancelled"
     assert world.requests() == booked
+
+
+async def test_an_export_is_imported_as_the_same_graph(world: World) -> None:
+    """Over the API: every node and edge, and the second export is the first, letter for letter."""
+    made = await world.make("support_router.yaml")
+
+    first = await export_workflow(world.client, made.slug)
+    again = await create_workflow(world.client, first.text)
+    second = await export_workflow(world.client, again.slug)
+
+    assert again.slug != made.slug
+    assert second == first
+    assert await graph(world, again.slug) == await graph(world, made.slug)
+
+
+async def test_a_fork_runs_with_its_patches(world: World) -> None:
+    """The source stays as it is."""
+    made = await world.make("desk.yaml")
+    before = await graph(world, made.slug)
+    fork = await create_workflow(
+        world.client,
+        f"based_on: {made.slug}\nname: Shout\npatches:\n"
+        "  - {action: update_config, step: talk, config: {message: Only sums!}}\n",
+    )
+
+    ended = await world.api.wait_end(await world.api.chat(fork.slug, "Hello"))
+
+    assert ended["final_output"]["output"] == "Only sums!"
+    assert await graph(world, made.slug) == before
+
+
+async def graph(world: World, slug: str) -> Any:
+    """Return nodes and edges without what rows have of their own."""
+    detail = await world.api.get(f"/workflows/{slug}/")
+    own = {"id", "updated_at"}
+    config = {"llm_model_config_id"}
+    return [
+        {key: value for key, value in part.items() if key not in own}
+        | ({"config": {k: v for k, v in part["config"].items() if k not in config}}
+           if "config" in part else {})
+        for part in (*detail["nodes"], *detail["edges"])
+    ]  # fmt: skip
