@@ -33,7 +33,6 @@ from pipelit.actors.step_rows import StepRows
 from pipelit.engine import endings
 from pipelit.engine.changes import Attempt, Changes, Ending, Failed
 from pipelit.engine.graph import Plan, Snapshot
-from pipelit.engine.journal import RunState
 from pipelit.engine.limits import oversize
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome
@@ -41,7 +40,6 @@ from pipelit.engine.questions import is_confirmation
 from pipelit.engine.records import Asked, parse_record
 from pipelit.engine.retry import retry_delay
 from pipelit.engine.routing import is_handled
-from pipelit.engine.steps import Narrator
 from pipelit.store.queries import journal as rows
 from pipelit.store.queries.budgets import OverBudget
 from pipelit.store.queries.questions import list_answers
@@ -83,6 +81,7 @@ class Execution(Actor[ExecutionMessage]):
             return
         self._loaded = loaded
         self._clock = RunClock(self._parts.clock, loaded)
+        self._step_rows = StepRows(loaded, self._parts.owner, self._parts.ids)
         self._ledger = open_ledger(self.ctx.system, self._parts.store, loaded)
         if self._verdict is not None:
             self._rebuild()
@@ -134,7 +133,7 @@ class Execution(Actor[ExecutionMessage]):
 
     async def _begin(self) -> None:
         beginning = await find_beginning(self._parts.store, self._parts.plans, self._loaded)
-        self._adopt_plan(beginning.plan)
+        self._narrator = self._parts.narrator(self._loaded, beginning.plan)
         changes = self._narrator.begin(
             self._loaded.trigger,
             self._step_rows.first_message(),
@@ -149,7 +148,8 @@ class Execution(Actor[ExecutionMessage]):
         self._parts.on_begun(waited.total_seconds())
 
     def _rebuild(self) -> None:
-        self._adopt_plan(Plan(msgspec.convert(self._loaded.snapshot, Snapshot)))
+        plan = Plan(msgspec.convert(self._loaded.snapshot, Snapshot))
+        self._narrator = self._parts.narrator(self._loaded, plan)
         self._narrator.state.fold(parse_record(record) for record in self._loaded.records)
         self._position = len(self._loaded.records)
 
@@ -168,18 +168,6 @@ class Execution(Actor[ExecutionMessage]):
         await self._take_answers()
         if self._ending is None and not self._over:
             await self._commit(self._narrator.pause())
-
-    def _adopt_plan(self, plan: Plan) -> None:
-        state = RunState(plan, max_messages=self._parts.max_messages)
-        self._narrator = Narrator(
-            self._id,
-            self._loaded.workflow_id,
-            self._loaded.workflow_slug,
-            state,
-            max_parallel=self._parts.max_parallel,
-            size_limits=self._parts.size_limits,
-        )
-        self._step_rows = StepRows(self._loaded, self._parts.owner, self._parts.ids)
 
     def _launch(self, nodes: tuple[str, ...]) -> None:
         for node_id in nodes:
@@ -210,7 +198,8 @@ class Execution(Actor[ExecutionMessage]):
 
     async def _attempt_ended(self, task: AttemptTask, result: Outcome | Failure | None) -> None:
         self._recovered -= {task.node_id}
-        self._loaded.checkpoints[task.key] = task.checkpoint
+        if isinstance(result, Failure):  # a retry continues from there
+            self._loaded.checkpoints[task.key] = task.checkpoint
         if self._ending is not None:
             self._stopped[task.node_id] = (task.attempt(), task.cut_off(self._ending, result))
             if not self._running:
@@ -298,9 +287,7 @@ class Execution(Actor[ExecutionMessage]):
         if self._draining or self._ending is not None or self._over:
             return
         state, node_id = self._narrator.state, worded.asking[0]
-        question = self._questions.make(
-            state.plan.nodes[node_id], worded.asking, worded.prompt, self._clock.now()
-        )
+        question = self._questions.make(state.plan, worded.asking, worded.prompt, self._clock.now())
         if worded.asking not in state.unasked:  # its iteration was broken off meanwhile
             return
         if question is None:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
 from pipelit.clock import Clock, Ids
+from pipelit.engine.graph import Plan
+from pipelit.engine.journal import RunState
 from pipelit.engine.limits import SizeLimits
+from pipelit.engine.steps import Narrator
 from pipelit.store import Store
-from pipelit.store.queries.journal import Owner
+from pipelit.store.queries.journal import Loaded, Owner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +31,14 @@ class ExecutionParts:
     """How long a question to a person stays open."""
     on_begun: Callable[[float], object] = lambda _: None
     """Told of each execution that begins how many seconds it had waited; for metrics."""
+
+    def narrator(self, loaded: Loaded, plan: Plan) -> Narrator:
+        """Return what tells the story of a run of *plan*, from its beginning."""
+        return Narrator(
+            loaded.id,
+            loaded.workflow_id,
+            loaded.workflow_slug,
+            RunState(plan, max_messages=self.max_messages),
+            max_parallel=self.max_parallel,
+            size_limits=self.size_limits,
+        )

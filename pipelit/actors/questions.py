@@ -12,7 +12,7 @@ from pipelit.actors.delivery import Say
 from pipelit.actors.runtime import ActorError, Message, System
 from pipelit.clock import Ids
 from pipelit.engine.changes import Kind, Question
-from pipelit.engine.definition import NodeDef
+from pipelit.engine.graph import Plan
 from pipelit.engine.questions import Asking, flag_prompt, is_confirmation
 from pipelit.store.queries.journal import Loaded
 
@@ -41,22 +41,20 @@ class Questions:
         self._being_worded.update(new)
         return new
 
-    def make(
-        self, node: NodeDef, asking: Asking, prompt: str | None, now: float
-    ) -> Question | None:
+    def make(self, plan: Plan, asking: Asking, prompt: str | None, now: float) -> Question | None:
         """Return the question of a node, None if it has no words."""
         self._being_worded.discard(asking)
-        _, iteration, when = asking
+        node_id, iteration, when = asking
         kind: Kind = "interrupt_before" if when == "before" else "interrupt_after"
-        if when == "before" and is_confirmation(node):
+        if when == "before" and is_confirmation(plan.nodes[node_id]):
             kind = "human_confirmation"
         else:
-            prompt = flag_prompt(node.node_id, when)
+            prompt = flag_prompt(node_id, when)
         if prompt is None:
             return None
         return Question(
             task_id=self._ids.hex(8),
-            node_id=node.node_id,
+            node_id=node_id,
             iteration=iteration,
             kind=kind,
             prompt=prompt,
