@@ -1,5 +1,6 @@
 """What nodes run with: components, models, tools, memory, skills."""
 
+import os
 from functools import partial
 from typing import Literal
 
@@ -29,6 +30,8 @@ from pipelit.nodes.skills import SkillLibrary
 from pipelit.nodes.web_search import FindServer, web_search
 from pipelit.services.agent_memory import StoredMemory
 from pipelit.services.credentials import CredentialsService, NoProvider
+from pipelit.services.environment import look
+from pipelit.services.sandbox_environment import SandboxEnvironment
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +54,14 @@ def build_node_components(
         ),
         **build_process_components(processes),
         "agent": agent_component(
-            AgentParts(models=models, tools=build_tools(ports), skills=skills)
+            AgentParts(
+                models=models,
+                tools=build_tools(ports),
+                skills=skills,
+                environment=SandboxEnvironment(
+                    base.opened.store, partial(look, os.environ)
+                ).describe,
+            )
         ),
         "categorizer": categorizer_component(
             CategorizerParts(models=models, parsing=parsing, memory=memory)

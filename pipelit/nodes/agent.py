@@ -4,9 +4,9 @@ Everything it has done is saved after each model answer and each tool result, so
 recovery repeats neither. Contract: engine.md §22, §23.4, §25.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import trio
@@ -19,11 +19,17 @@ from pipelit.llm.types import InvalidToolCall, ModelResponse
 from pipelit.nodes.agent_model import Model, ModelParts, resolve_model
 from pipelit.nodes.agent_tools import MAX_CALLS, Toolbox, ToolResult
 from pipelit.nodes.base import Component, NodeCall, NodeError, RunEvent, RunPort, ToolFactory
+from pipelit.nodes.key_mask import KeyMask
 from pipelit.nodes.model_call import Prompt, call_model
+from pipelit.nodes.sandbox_config import read_workspace
 from pipelit.nodes.skills import SkillLibrary
 
 DEFAULT_MAX_ITERATIONS = 50
 MAX_ITERATIONS = 200
+
+
+DescribeEnvironment: TypeAlias = Callable[[int, int, Sequence[str]], Awaitable[str]]
+"""(workflow id, workspace id, folders of skills) -> what the sandbox offers (engine.md §22.7)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,7 @@ class AgentParts:
     models: ModelParts
     tools: Mapping[str, ToolFactory]
     skills: SkillLibrary = field(default_factory=SkillLibrary)
+    environment: DescribeEnvironment | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -77,6 +84,8 @@ class AgentRun:
         self._port: RunPort = call.run
         self._prompt: str = call.config.get("system_prompt") or ""
         self._template: str | None = call.extra.get("input_template")
+        self._keys = KeyMask()
+        self._environment = ""
         self._saving = trio.Lock()
         self._unsaved: list[RunEvent] = []
         self._is_saved = True
@@ -87,6 +96,7 @@ class AgentRun:
         self._model: Model = await resolve_model(self._call, self._parts.models)
         self._shelf = await self._parts.skills.open(self._call.attached.skills)
         self._warn(*self._model.warnings, *self._shelf.warnings)
+        self._environment = await self._describe_environment()
         self._toolbox = self._open_toolbox()
         limit = _clamp(self._call.extra.get("max_iterations"))
         while True:
@@ -158,7 +168,16 @@ class AgentRun:
         return msgspec.structs.replace(response, text=clean_text(response.text))
 
     def _system_prompt(self) -> str:
-        return "\n\n".join(part for part in (self._prompt, self._shelf.prompt) if part)
+        parts = (self._environment, self._prompt, self._shelf.prompt)
+        return "\n\n".join(part for part in parts if part)
+
+    async def _describe_environment(self) -> str:
+        workspace_id = read_workspace(self._call.extra)
+        if workspace_id is None or self._parts.environment is None:
+            return ""
+        folders = [skill.folder.name for skill in self._shelf.skills]
+        workflow_id = self._call.identity.workflow_id
+        return await self._parts.environment(workflow_id, workspace_id, folders)
 
     def _count(self, spent: Usage, warnings: tuple[Warning_, ...]) -> None:
         self._change(usage=self._progress.usage + spent, model_calls=self._progress.model_calls + 1)
@@ -204,16 +223,17 @@ class AgentRun:
         final = self._message("assistant", response.text, usage=response.usage)
         events = self._say(response.text)
         self._change(messages=(*self._progress.messages, final))
-        said = [m.text for m in self._progress.messages if m.role == "assistant" and m.text]
+        shown = self._keys.hide(self._progress.messages)
+        said = [m.text for m in shown if m.role == "assistant" and m.text]
         remembers = self._call.extra.get("conversation_memory") is True
-        kept = tuple(m for m in map(sanitise, self._progress.messages) if m is not None)
+        kept = tuple(m for m in map(sanitise, shown) if m is not None)
         return Outcome(
             ports={
                 "output": said[-1] if said else "",
-                "messages": [message.to_json() for message in self._progress.messages],
+                "messages": [message.to_json() for message in shown],
             },
-            messages=(final,) if final.text else (),
-            spoken=response.text if events else None,
+            messages=(shown[-1],) if final.text else (),
+            spoken=self._keys.text(response.text) if events else None,
             remember=kept if remembers else (),
             report=self._report(),
         )
@@ -226,7 +246,7 @@ class AgentRun:
         data = {
             "execution_id": self._call.identity.execution_id,
             "node_id": self._call.node.node_id,
-            "text": text,
+            "text": self._keys.text(text),
         }
         return [RunEvent("chat_message", data)]
 
@@ -259,7 +279,7 @@ class AgentRun:
             usage=Usage(**used),
             model=(model.config.get("model_name") or None) if model is not None else None,
             input=self._log_input() or None,
-            trace=(*self._progress.messages, *self._progress.results.values()),
+            trace=self._keys.hide((*self._progress.messages, *self._progress.results.values())),
             warnings=self._progress.warnings,
         )
 

@@ -35,7 +35,7 @@ class Mask:
         """Return a JSON value with the secrets in its texts, keys and numbers hidden."""
         if isinstance(value, dict):
             return {self._hide(key): self.json(inner) for key, inner in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [self.json(inner) for inner in value]
         if isinstance(value, str):
             return self._hide(value)

@@ -50,7 +50,7 @@ class SandboxWorkspaces:
                 cannot be resolved. `SandboxUnavailable`; its directory cannot be used.
         """
         row = await self._store.read(
-            partial(_find, workflow_id=workflow_id, workspace_id=workspace_id)
+            partial(find_workflow_workspace, workflow_id=workflow_id, workspace_id=workspace_id)
         )
         if row is None:
             which = "The default workspace" if workspace_id is None else f"Workspace {workspace_id}"
@@ -98,7 +98,10 @@ class SandboxWorkspaces:
         return to_text(fields[name])
 
 
-def _find(conn: Connection, workflow_id: int, workspace_id: int | None) -> WorkspaceRow | None:
+def find_workflow_workspace(
+    conn: Connection, workflow_id: int, workspace_id: int | None
+) -> WorkspaceRow | None:
+    """Return a workspace that the nodes of a workflow may use; None stands for the default one."""
     if workspace_id is None:
         return find_workspace_by_name(conn, DEFAULT)
     row = find_workspace(conn, workspace_id)

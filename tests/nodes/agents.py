@@ -17,7 +17,7 @@ from pipelit.llm.types import (
     ModelResponse,
     ProviderSpec,
 )
-from pipelit.nodes.agent import AgentParts, agent_component
+from pipelit.nodes.agent import AgentParts, DescribeEnvironment, agent_component
 from pipelit.nodes.agent_model import ModelParts
 from pipelit.nodes.base import (
     Attached,
@@ -167,6 +167,7 @@ async def run_agent(
     credential: Any = SPEC,
     system_prompt: str = "",
     rendered: dict[str, Any] | None = None,
+    environment: DescribeEnvironment | None = None,
     **extra: Any,
 ) -> Outcome:
     """Run an agent to its end.
@@ -176,6 +177,7 @@ async def run_agent(
             are attached; without it each once.
         messages: the shared conversation; without any, the user says "hi".
         rendered: what the templates of the config have become, where they differ.
+        environment: describes the sandbox.
     """
     bodies = tools or {}
     said = messages or (message("user", "hi"),)
@@ -216,6 +218,7 @@ async def run_agent(
             is_local=is_local,
         ),
         tools=tools_of(bodies, tool_timeout),
+        environment=environment,
     )
     config = {**base.config, "extra_config": {**base.extra, **(rendered or {})}}
     attempt: NodeCall = replace(

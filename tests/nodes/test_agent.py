@@ -300,3 +300,17 @@ class TestModel:
         assert (request.temperature, request.max_tokens, request.top_p) == (0.0, 5, None)
         assert request.native_search is False
         assert SPEC.api_key not in repr(SPEC)
+
+
+async def test_the_prompt_begins_with_what_the_sandbox_offers():
+    """Only where the agent has a workspace of its own."""
+
+    async def environment(workflow_id, workspace_id, skills):
+        return f"## Environment Capabilities {workflow_id} {workspace_id}"
+
+    with_one, without = Script(says("x")), Script(says("x"))
+    await run_agent(with_one, system_prompt="Be.", environment=environment, workspace_id=5)
+    await run_agent(without, system_prompt="Be.", environment=environment)
+
+    assert with_one.requests[0].messages[0].text == "## Environment Capabilities 1 5\n\nBe."
+    assert without.requests[0].messages[0].text == "Be."
