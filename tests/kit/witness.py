@@ -28,14 +28,14 @@ class Witness:
 
     def __init__(self, api: Iterable[Route], root: Iterable[Route]) -> None:
         api, root = tuple(api), tuple(root)
-        self._document = build_document(api, root, version="0")
+        self.document = build_document(api, root, version="0")
         self._table = RouteTable()
         self._operations: dict[Route, Any] = {}
         for prefix, routes in ((API_PREFIX, api), ("", root)):
             for route in routes:
                 self._table.add(route, prefix)
                 path = prefix + re.sub(r":(int|path)\}", "}", route.path)
-                item: Mapping[str, Any] = self._document["paths"][path]
+                item: Mapping[str, Any] = self.document["paths"][path]
                 self._operations[route] = item[route.method.lower()]
         self._validators: dict[tuple[Route, int], jsonschema_rs.Validator] = {}
 
@@ -67,7 +67,7 @@ class Witness:
         value = json.loads(body)
         key = (route, status)
         if key not in self._validators:
-            schema = {**content["schema"], "components": self._document["components"]}
+            schema = {**content["schema"], "components": self.document["components"]}
             self._validators[key] = jsonschema_rs.Draft202012Validator(schema)
         for error in self._validators[key].iter_errors(value):
             place = "".join(f"[{step!r}]" for step in error.instance_path)
@@ -95,10 +95,9 @@ def witness_of(*api: Route) -> Witness:
 def product_witness() -> Witness:
     """Return the witness of the whole product."""
     # Loads all of the server: not for tests that run none.
-    from pipelit.assembly.web import API_ROUTES
-    from pipelit.web.routes.system import ROUTES
+    from pipelit.assembly.web import API_ROUTES, ROOT_ROUTES
 
-    return Witness(API_ROUTES, ROUTES)
+    return Witness(API_ROUTES, ROOT_ROUTES)
 
 
 async def hear_product(answer: httpx2.Response) -> None:

@@ -563,6 +563,20 @@ def test_two_routes_for_one_path_and_method_stop_the_start():
         make_app([route("GET", "/{a}/"), route("GET", "/{b}")], stopping=trio.Event())
 
 
+async def test_a_body_that_does_not_come_is_408(monkeypatch):
+    """And the connection ends, as nobody knows where the next request would begin."""
+    monkeypatch.setattr("pipelit.web.dispatch.BODY_SECONDS", 0.01)
+    head = b"POST /api/v1/open/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    async with serving(ROUTES) as server, await server.connect() as stream:
+        await stream.send_all(head + b"Content-Length: 10\r\n\r\n{")
+        answer = b""
+        while b'{"detail":"Request Timeout"}' not in answer:
+            answer += await stream.receive_some()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer.lower()
+
+
 @pytest.mark.parametrize(("count", "is_beside"), [(10, False), (50_000, True)])
 async def test_a_big_answer_is_encoded_beside_the_loop(monkeypatch, count, is_beside):
     """A small one is not worth a thread."""

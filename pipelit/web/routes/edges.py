@@ -9,6 +9,7 @@ from pipelit.engine.edges import ALREADY_EXISTS, EdgeLabel
 from pipelit.services.edges import EDGE_NOT_FOUND, LIMIT_REACHED, EdgesService
 from pipelit.web.call import Call
 from pipelit.web.models import FreeObject, Int64, RequestModel, Text, changes
+from pipelit.web.routes.shown import EDGE
 from pipelit.web.routes.workflows import NO_WORKFLOW, NOT_CHANGEABLE
 from pipelit.web.routing import Auth, Example, Refuses, Route
 
@@ -71,6 +72,7 @@ _BROKEN = (
     Refuses(422, "Conditional edges can only originate from 'switch' nodes", "its source is none"),
 )
 _TWICE = Refuses(409, ALREADY_EXISTS, "same source, target, type, label and condition value")
+_PATH = "/api/v1/workflows/invoice-triage/edges/"
 
 ROUTES = (
     Route(
@@ -82,6 +84,7 @@ ROUTES = (
         summary="List the edges of a workflow.",
         response=list[EdgeDef],
         refuses=(NO_WORKFLOW,),
+        examples=(Example(path=_PATH, response=[EDGE]),),
     ),
     Route(
         "POST",
@@ -102,13 +105,14 @@ ROUTES = (
         ),
         examples=(
             Example(
-                path="/api/v1/workflows/invoice-triage/edges/",
+                path=_PATH,
                 body={
                     "source_node_id": "model_main",
                     "target_node_id": "agent_1",
                     "edge_label": "llm",
                 },
                 status=201,
+                response=EDGE,
             ),
         ),
     ),
@@ -121,6 +125,7 @@ ROUTES = (
         summary="Get an edge.",
         response=EdgeDef,
         refuses=(NO_WORKFLOW, NO_EDGE),
+        examples=(Example(path=f"{_PATH}12/", response=EDGE),),
     ),
     Route(
         "PATCH",
@@ -132,6 +137,9 @@ ROUTES = (
         body=ChangeEdge,
         response=EdgeDef,
         refuses=(NO_WORKFLOW, NO_EDGE, NOT_CHANGEABLE, *_BROKEN, _TWICE),
+        examples=(
+            Example(path=f"{_PATH}12/", body={"priority": 1}, response={**EDGE, "priority": 1}),
+        ),
     ),
     Route(
         "DELETE",

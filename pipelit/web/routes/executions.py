@@ -29,6 +29,7 @@ from pipelit.web.models import (
 from pipelit.web.responses import Page, Response, StreamResponse
 from pipelit.web.routes.chat import NO_WORKFLOW
 from pipelit.web.routes.repeat import REPLAYED, answer, repeatable
+from pipelit.web.routes.shown import EXECUTION
 from pipelit.web.routing import Auth, Example, Refuses, Route
 from pipelit.web.ws.sse import sse_response, start_after, wants_stream
 
@@ -147,20 +148,56 @@ def _id(call: Call[Any, Any, Any]) -> str:
     return call.path.text("execution_id")
 
 
-_SHOWN = {
-    "execution_id": "5b0f2f7e-6f0b-4c55-9a0e-0d3a5f1c9b21",
-    "workflow_slug": "invoice-triage",
-    "status": "failed",
-    "error_message": "Node agent_1 failed: provider returned HTTP 429",
-    "error_code": "RateLimitError",
-    "started_at": "2026-02-03T09:00:00.101000",
-    "completed_at": "2026-02-03T09:00:07.480221",
-    "total_tokens": 812,
-    "total_cost_usd": 0.000488,
-    "llm_calls": 5,
-    "retry_of": None,
+_PATH = f"/api/v1/executions/{EXECUTION['execution_id']}"
+_DETAIL = {
+    **EXECUTION,
+    "final_output": None,
+    "trigger_payload": {"text": "pay invoice 118"},
+    "last_seq": 19,
+    "pending_confirmations": [],
+    "logs": [
+        {
+            "id": 901,
+            "node_id": "trigger_chat_1",
+            "status": "success",
+            "input": None,
+            "output": {"text": "pay invoice 118"},
+            "error": "",
+            "error_code": None,
+            "metadata": None,
+            "duration_ms": 1,
+            "timestamp": "2026-02-03T09:00:00.102000",
+        }
+    ],
 }
-_PATH = f"/api/v1/executions/{_SHOWN['execution_id']}"
+_STATUS = {
+    "execution_id": EXECUTION["execution_id"],
+    "workflow": EXECUTION["workflow_slug"],
+    "status": EXECUTION["status"],
+    "started_at": EXECUTION["started_at"],
+    "completed_at": EXECUTION["completed_at"],
+    "final_output": None,
+    "error_message": EXECUTION["error_message"],
+}
+_EVENTS = {
+    "items": [
+        {
+            "type": "execution_failed",
+            "channel": f"execution:{EXECUTION['execution_id']}",
+            "seq": 19,
+            "timestamp": 1770109207.480221,
+            "execution_id": EXECUTION["execution_id"],
+            "data": {
+                "execution_id": EXECUTION["execution_id"],
+                "node_id": "agent_1",
+                "error": EXECUTION["error_message"],
+                "error_code": EXECUTION["error_code"],
+            },
+        }
+    ],
+    "total": 1,
+    "last_seq": 19,
+}
 
 ROUTES = (
     Route(
@@ -175,7 +212,7 @@ ROUTES = (
         examples=(
             Example(
                 path="/api/v1/executions/?workflow_slug=invoice-triage&status=failed&limit=1",
-                response={"items": [_SHOWN], "total": 3},
+                response={"items": [EXECUTION], "total": 3},
             ),
         ),
     ),
@@ -188,6 +225,7 @@ ROUTES = (
         summary="Show one execution with its results and logs.",
         response=ExecutionDetailView,
         refuses=(NOT_FOUND,),
+        examples=(Example(path=f"{_PATH}/", response=_DETAIL),),
     ),
     Route(
         "GET",
@@ -198,6 +236,7 @@ ROUTES = (
         summary="Show the status of one execution.",
         response=ExecutionStatus,
         refuses=(NOT_FOUND,),
+        examples=(Example(path=f"{_PATH}/status/", response=_STATUS),),
     ),
     Route(
         "GET",
@@ -215,6 +254,7 @@ ROUTES = (
         also={204: None},
         media="text/event-stream",
         refuses=(NOT_FOUND,),
+        examples=(Example(path=f"{_PATH}/events/?since=18&limit=1", response=_EVENTS),),
     ),
     Route(
         "POST",
@@ -226,7 +266,7 @@ ROUTES = (
         description="Idempotent: a terminal execution is returned unchanged.",
         response=ExecutionView,
         refuses=(NOT_FOUND,),
-        examples=(Example(path=f"{_PATH}/cancel/", response=_SHOWN),),
+        examples=(Example(path=f"{_PATH}/cancel/", response=EXECUTION),),
     ),
     Route(
         "POST",
@@ -241,7 +281,7 @@ ROUTES = (
         examples=(
             Example(
                 path="/api/v1/executions/batch-delete/",
-                body={"execution_ids": [_SHOWN["execution_id"]]},
+                body={"execution_ids": [EXECUTION["execution_id"]]},
                 status=204,
             ),
         ),

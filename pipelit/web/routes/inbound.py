@@ -174,6 +174,14 @@ ROUTES = (
                 status=200,
                 response={"status": "confirmed", "task_id": "c41f09ab"},
             ),
+            Example(
+                path="/api/v1/inbound",
+                status=202,
+                response={
+                    "execution_id": "2d0b2a55-8a83-4a54-8f0c-7b2f5f1f0c7e",
+                    "status": "pending",
+                },
+            ),
         ),
     ),
 )

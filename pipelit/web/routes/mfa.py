@@ -174,6 +174,14 @@ ROUTES = (
         examples=(
             Example(
                 path="/api/v1/auth/mfa/login-verify/",
+                body={"username": "maria", "code": "418207"},
+                response={
+                    "key": "u3Rk9_aQ5sVtLxw0yJfP2hZcD8mEoNbG7iKqUrWlXvA",
+                    "requires_mfa": False,
+                },
+            ),
+            Example(
+                path="/api/v1/auth/mfa/login-verify/",
                 body={"username": "maria", "code": "000000"},
                 status=401,
                 response={"detail": "Invalid TOTP code."},

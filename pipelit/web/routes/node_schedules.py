@@ -5,8 +5,9 @@ from pipelit.services.node_schedules import NO_JOB, NOT_A_SCHEDULE, NodeSchedule
 from pipelit.services.schedules import LIMIT_REACHED, cannot
 from pipelit.web.call import Call
 from pipelit.web.routes.nodes import NO_NODE
+from pipelit.web.routes.shown import TIMER
 from pipelit.web.routes.workflows import NO_WORKFLOW, NOT_CHANGEABLE
-from pipelit.web.routing import Auth, Refuses, Route
+from pipelit.web.routing import Auth, Example, Refuses, Route
 
 
 async def start(call: Call) -> Node:
@@ -33,6 +34,12 @@ async def stop(call: Call) -> Node:
 _PLACE = (NO_WORKFLOW, NO_NODE, NOT_CHANGEABLE)
 _WRONG_TYPE = Refuses(400, NOT_A_SCHEDULE, "the node is of another type")
 _NO_JOB = Refuses(404, NO_JOB, "the node has no job")
+_PATH = "/api/v1/workflows/invoice-triage/nodes/nightly/schedule/"
+_PAUSED = {
+    **TIMER,
+    "config": {**TIMER["config"], "is_active": False},
+    "schedule_job": {**TIMER["schedule_job"], "status": "paused", "next_run_at": None},
+}
 
 ROUTES = (
     Route(
@@ -50,6 +57,7 @@ ROUTES = (
             Refuses(409, LIMIT_REACHED, "the caller has 1000 active jobs"),
             Refuses(422, "", "a setting of the node is out of range or of the wrong type"),
         ),
+        examples=(Example(path=f"{_PATH}start", response=TIMER),),
     ),
     Route(
         "POST",
@@ -64,6 +72,7 @@ ROUTES = (
             _NO_JOB,
             Refuses(400, cannot("pause", "<status>"), "the job is not active"),
         ),
+        examples=(Example(path=f"{_PATH}pause", response=_PAUSED),),
     ),
     Route(
         "POST",
@@ -74,5 +83,6 @@ ROUTES = (
         summary="Remove a node's schedule; a running execution continues.",
         response=Node,
         refuses=(*_PLACE, _WRONG_TYPE, _NO_JOB),
+        examples=(Example(path=f"{_PATH}stop", response={**_PAUSED, "schedule_job": None}),),
     ),
 )

@@ -20,6 +20,7 @@ from pipelit.web.models import (
     changes,
     problem,
 )
+from pipelit.web.routes.shown import NODE
 from pipelit.web.routes.workflows import NO_WORKFLOW, NOT_CHANGEABLE
 from pipelit.web.routing import Auth, Example, Refuses, Route
 
@@ -146,6 +147,7 @@ _LINKS = (
     Refuses(404, CREDENTIAL_NOT_FOUND, "a credential of the config is not there"),
     Refuses(400, NOT_AN_LLM, "the credential of an ai_model is of another type"),
 )
+_PATH = "/api/v1/workflows/invoice-triage/nodes/"
 
 ROUTES = (
     Route(
@@ -157,6 +159,7 @@ ROUTES = (
         summary="List the nodes of a workflow.",
         response=list[Node],
         refuses=(NO_WORKFLOW,),
+        examples=(Example(path=_PATH, response=[NODE]),),
     ),
     Route(
         "POST",
@@ -177,9 +180,15 @@ ROUTES = (
         ),
         examples=(
             Example(
-                path="/api/v1/workflows/invoice-triage/nodes/",
-                body={"component_type": "agent", "config": {"system_prompt": "Be brief."}},
+                path=_PATH,
+                body={
+                    "node_id": "agent_1",
+                    "component_type": "agent",
+                    "position_x": 320,
+                    "config": {"system_prompt": "Be brief."},
+                },
                 status=201,
+                response=NODE,
             ),
         ),
     ),
@@ -192,6 +201,7 @@ ROUTES = (
         summary="Get a node.",
         response=Node,
         refuses=(NO_WORKFLOW, NO_NODE),
+        examples=(Example(path=f"{_PATH}agent_1/", response=NODE),),
     ),
     Route(
         "PATCH",
@@ -204,6 +214,13 @@ ROUTES = (
         body=ChangeNode,
         response=Node,
         refuses=(NO_WORKFLOW, NO_NODE, NOT_CHANGEABLE, *_LINKS, _TAKEN),
+        examples=(
+            Example(
+                path=f"{_PATH}agent_1/",
+                body={"label": "Triage"},
+                response={**NODE, "label": "Triage", "updated_at": "2026-02-03T08:17:40.310000"},
+            ),
+        ),
     ),
     Route(
         "DELETE",

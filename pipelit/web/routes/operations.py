@@ -19,7 +19,7 @@ from pipelit.web.call import Call
 from pipelit.web.models import MAX_PAGE, IntegerText, ListQuery, QueryModel
 from pipelit.web.place import is_here
 from pipelit.web.responses import Page, RawResponse
-from pipelit.web.routing import Auth, CustomAuth, Knock, Refuses, Route
+from pipelit.web.routing import Auth, CustomAuth, Example, Knock, Refuses, Route
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -139,25 +139,89 @@ def _view(info: ActorInfo) -> ActorView:
     return ActorView(**fields)
 
 
+_ACTOR = {
+    "path": "/manager",
+    "kind": "manager",
+    "parent": "/",
+    "state": "running",
+    "incarnation": 1,
+    "restarts": 0,
+    "started_at": "2026-02-03T08:00:00.100000",
+    "mailbox_depth": 0,
+    "mailbox_capacity": 1000,
+    "handling": None,
+    "handling_ms": None,
+    "messages_handled": 118,
+    "last_error": None,
+    "detail": {},
+}
+_RECORD = {
+    "seq": 41,
+    "timestamp": 1770109207.480221,
+    "event": "actor_started",
+    "actor": "/manager",
+    "kind": "manager",
+    "parent": "/",
+    "incarnation": 1,
+    "reason": None,
+    "error": None,
+    "detail": {},
+}
+_INFO = {
+    "version": "0.1.0",
+    "node_id": "5f0e9c1d",
+    "epoch": 3,
+    "started_at": "2026-02-03T08:00:00.100000",
+    "uptime_s": 4211.5,
+    "python": "3.11.7",
+    "database": {"dialect": "sqlite", "version": "3.45.1"},
+    "servers": [
+        {
+            "node_id": "5f0e9c1d",
+            "epoch": 3,
+            "lease_until": "2026-02-03T09:10:21.600000",
+            "live": True,
+        }
+    ],
+    "actors": {"manager": 1},
+    "executions": {"completed": 118, "running": 2},
+    "store": {"queue_depth": 0, "commits": 2048, "batch_p50": 1.0, "commit_ms_p99": 4.2},
+    "loop_lag_ms_p99": 1.5,
+    "stuck_executions": 0,
+}
+
 ROUTES = (
     Route(
         "GET", "/system/actors/", list_actors, auth=Auth.ADMIN, section="system",
         summary="List the actors of this server, the tree in depth-first order.",
         query=ActorsQuery, response=Page[ActorView],
+        examples=(
+            Example(path="/api/v1/system/actors/", response={"items": [_ACTOR], "total": 1}),
+        ),
     ),
     Route(
         "GET", "/system/actors/{path:path}", show_actor, auth=Auth.ADMIN, section="system",
         summary="Show an actor and those below it.", response=ActorDetail,
         refuses=(Refuses(404, "Actor not found.", "nobody lives at the path"),),
+        examples=(
+            Example(path="/api/v1/system/actors/manager", response={**_ACTOR, "children": []}),
+        ),
     ),
     Route(
         "GET", "/system/supervision/", list_records, auth=Auth.ADMIN, section="system",
         summary="List supervision records, oldest first.",
         query=SupervisionQuery, response=Page[RecordView],
+        examples=(
+            Example(
+                path="/api/v1/system/supervision/?since=40",
+                response={"items": [_RECORD], "total": 1},
+            ),
+        ),
     ),
     Route(
         "GET", "/system/info/", show_info, auth=Auth.ADMIN, section="system",
         summary="Describe this server in numbers.", response=SystemInfo,
+        examples=(Example(path="/api/v1/system/info/", response=_INFO),),
     ),
 )  # fmt: skip
 

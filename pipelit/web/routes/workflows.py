@@ -26,6 +26,7 @@ from pipelit.web.models import (
     problem,
 )
 from pipelit.web.responses import Page
+from pipelit.web.routes.shown import EDGE, NODE, WORKFLOW
 from pipelit.web.routing import Auth, Example, Refuses, Route
 
 _RESERVED = frozenset({"node-types", "validate-dsl", "batch-delete"})
@@ -152,6 +153,7 @@ NO_WORKFLOW = Refuses(404, WORKFLOW_NOT_FOUND, "no such workflow, or not visible
 NOT_CHANGEABLE = Refuses(403, NOT_YOURS, "public, but somebody else's")
 _SLUG_TAKEN = Refuses(409, slug_taken("<slug>"), "another workflow has the slug")
 _NO_HANDLER = Refuses(404, WORKFLOW_NOT_FOUND, "the error handler is not there or not visible")
+_PATH = "/api/v1/workflows/invoice-triage/"
 
 ROUTES = (
     Route(
@@ -163,6 +165,9 @@ ROUTES = (
         summary="List workflows.",
         query=ListQuery,
         response=Page[Workflow],
+        examples=(
+            Example(path="/api/v1/workflows/?limit=1", response={"items": [WORKFLOW], "total": 3}),
+        ),
     ),
     Route(
         "POST",
@@ -178,8 +183,14 @@ ROUTES = (
         examples=(
             Example(
                 path="/api/v1/workflows/",
-                body={"name": "Invoice triage", "slug": "invoice-triage", "tags": ["finance"]},
+                body={
+                    "name": "Invoice triage",
+                    "slug": "invoice-triage",
+                    "tags": ["finance"],
+                    "max_execution_seconds": 120,
+                },
                 status=201,
+                response={**WORKFLOW, "node_count": 0, "trigger_count": 0},
             ),
         ),
     ),
@@ -192,6 +203,12 @@ ROUTES = (
         summary="Describe every component type.",
         description="Keyed by component type. Static for a server version.",
         response=dict[str, dict[str, Any]],
+        examples=(
+            Example(
+                path="/api/v1/workflows/node-types/",
+                response={"reply_chat": msgspec.to_builtins(registry()["reply_chat"])},
+            ),
+        ),
     ),
     Route(
         "POST",
@@ -203,6 +220,22 @@ ROUTES = (
         description="A broken document is a result, not an error.",
         body=DslText,
         response=DslValidation,
+        examples=(
+            Example(
+                path="/api/v1/workflows/validate-dsl/",
+                body={
+                    "yaml_str": "name: ping\ntrigger: chat\nsteps:\n"
+                    "  - id: say\n    type: reply_chat\n    message: pong"
+                },
+                response={
+                    "valid": True,
+                    "errors": [],
+                    "warnings": [],
+                    "node_count": 2,
+                    "edge_count": 1,
+                },
+            ),
+        ),
     ),
     Route(
         "POST",
@@ -214,6 +247,13 @@ ROUTES = (
         description="Slugs that do not exist or may not be deleted are skipped.",
         body=BatchDelete,
         status=204,
+        examples=(
+            Example(
+                path="/api/v1/workflows/batch-delete/",
+                body={"slugs": ["invoice-triage"]},
+                status=204,
+            ),
+        ),
     ),
     Route(
         "GET",
@@ -224,6 +264,7 @@ ROUTES = (
         summary="Get a workflow with its nodes and edges.",
         response=WorkflowDetail,
         refuses=(NO_WORKFLOW,),
+        examples=(Example(path=_PATH, response={**WORKFLOW, "nodes": [NODE], "edges": [EDGE]}),),
     ),
     Route(
         "PATCH",
@@ -240,6 +281,17 @@ ROUTES = (
             _NO_HANDLER,
             Refuses(400, OWN_HANDLER, "it would be its own error handler"),
             _SLUG_TAKEN,
+        ),
+        examples=(
+            Example(
+                path=_PATH,
+                body={"is_public": True},
+                response={
+                    **WORKFLOW,
+                    "is_public": True,
+                    "updated_at": "2026-02-03T08:20:11.100200",
+                },
+            ),
         ),
     ),
     Route(
@@ -262,5 +314,11 @@ ROUTES = (
         summary="Validate a workflow.",
         response=Validation,
         refuses=(NO_WORKFLOW,),
+        examples=(
+            Example(
+                path=f"{_PATH}validate/",
+                response={"valid": True, "errors": [], "warnings": []},
+            ),
+        ),
     ),
 )
