@@ -9,38 +9,13 @@ import time
 from pathlib import Path
 
 import trio
+from rig.ends import Ends
 from rig.figures import Series, timed
 from rig.http import Connection
 from rig.server import Server, build, serving
 from rig.ws import Socket
 
 SAY = ("reply_chat", {"extra_config": {"message": "{{ trigger.text }}"}})
-
-
-class Ends:
-    """Tells who waits for an execution that it has ended."""
-
-    def __init__(self, socket: Socket) -> None:
-        self._socket = socket
-        self._ended: dict[str, float] = {}
-        self._waiting: dict[str, trio.Event] = {}
-
-    async def listen(self) -> None:
-        """Read the ends of all runs."""
-        async for event in self._socket.events():
-            if event["type"] in ("execution_completed", "execution_failed"):
-                execution_id = event["execution_id"]
-                self._ended[execution_id] = time.perf_counter()
-                if execution_id in self._waiting:
-                    self._waiting.pop(execution_id).set()
-
-    async def wait(self, execution_id: str) -> float:
-        """Return when the run ended."""
-        if execution_id not in self._ended:
-            event = self._waiting[execution_id] = trio.Event()
-            with trio.fail_after(60):
-                await event.wait()
-        return self._ended.pop(execution_id)
 
 
 async def accept_to_done(server: Server, clients: int, seconds: float) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -191,6 +192,11 @@ def reserve(conn: Connection, epic_id: str, wanted: Reservation) -> None:
     )
 
 
+_forget_execution = delete(reservations).where(
+    reservations.c.execution_id == bindparam("execution_id")
+)
+
+
 def settle(conn: Connection, settled: Sequence[Settled]) -> None:
     """Replace reservations by what their calls used."""
     for call in settled:
@@ -210,7 +216,7 @@ def forget_nodes(conn: Connection, execution_id: str, nodes: Collection[str]) ->
 
 def forget_execution(conn: Connection, execution_id: str) -> None:
     """Forget the calls of an execution that has ended."""
-    conn.execute(delete(reservations).where(reservations.c.execution_id == execution_id))
+    conn.execute(_forget_execution, {"execution_id": execution_id})
 
 
 def release_open(conn: Connection, execution_id: str) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     and_,
+    bindparam,
     delete,
     exists,
     insert,
+    literal_column,
     or_,
     select,
     update,
@@ -143,6 +144,33 @@ class Written(msgspec.Struct, frozen=True):
     interrupted: bool = False
 
 
+# The statements of every step are built once: building one costs as much as running it. Values
+# without a parameter of their own are set as columns.
+_this = executions.c.id == bindparam("this")
+_has_task = exists().where(tasks.c.execution_id == executions.c.id)
+_step = (
+    update(executions)
+    .values(last_seq=executions.c.last_seq + bindparam("more"))
+    .returning(
+        executions.c.last_seq,
+        # Whether it is worth to look for the epic of an execution: few have one.
+        or_(executions.c.parent_execution_id.is_not(None), _has_task).label("may_have_epic"),
+    )
+)
+_first_step = _step.where(_this, executions.c.status == literal_column("'pending'"))
+_next_step = _step.where(
+    _this,
+    executions.c.owner == bindparam("writer"),
+    executions.c.epoch == bindparam("since"),
+    executions.c.completed_at.is_(None),
+)
+_add = {table.name: insert(table) for table in (journal, execution_logs, execution_events)}
+_forget_progress = delete(run_checkpoints).where(
+    run_checkpoints.c.execution_id == bindparam("this")
+)
+_let_go = update(executions).where(_this).values(status="interrupted", owner=None, epoch=None)
+
+
 def write_step(conn: Connection, step: Step) -> Written:
     """Write a step, if the execution still belongs to its owner.
 
@@ -152,15 +180,11 @@ def write_step(conn: Connection, step: Step) -> Written:
         Fenced: owner or epoch differ, or the execution has ended.
         OverBudget: the step starts nodes, and more than the budget is used.
     """
-    row = conn.execute(
-        update(executions)
-        .where(executions.c.id == step.execution_id, _may_write(step))
-        .values(_changes(step))
-        .returning(executions.c.last_seq, *([_may_have_epic()] if step.starts else []))
-    ).one_or_none()
+    statement = _next_step if step.begin is None else _first_step
+    row = conn.execute(statement, _changes(step)).one_or_none()
     if row is None:
         raise Fenced(step.execution_id)
-    _settle(conn, step, may_have_epic=step.starts and row.may_have_epic)
+    _settle(conn, step, may_have_epic=row.may_have_epic)
     first = row.last_seq - len(step.events) + 1
     timestamp = step.now.timestamp()
     events = tuple(
@@ -180,17 +204,9 @@ def write_step(conn: Connection, step: Step) -> Written:
         dispatches.note_roll_up(conn, step.execution_id, due_at=step.now)
         if step.end.status == "failed":
             failures.note(conn, step.execution_id, due_at=step.now)
-        conn.execute(
-            delete(run_checkpoints).where(run_checkpoints.c.execution_id == step.execution_id)
-        )
+        conn.execute(_forget_progress, {"this": step.execution_id})
         forget_open(conn, step.execution_id)
     return Written(events, interrupted=_interrupt(conn, step))
-
-
-def _may_have_epic() -> ColumnElement[bool]:
-    """Tell whether it is worth to look for the epic of an execution: few have one."""
-    has_task = exists().where(tasks.c.execution_id == executions.c.id)
-    return or_(executions.c.parent_execution_id.is_not(None), has_task).label("may_have_epic")
 
 
 def _settle(conn: Connection, step: Step, *, may_have_epic: bool) -> None:
@@ -198,9 +214,9 @@ def _settle(conn: Connection, step: Step, *, may_have_epic: bool) -> None:
     budgets.settle(conn, step.settled)
     if step.end is not None:
         budgets.forget_execution(conn, step.execution_id)
-    elif step.totals is not None:
+    elif may_have_epic and step.totals is not None:
         budgets.forget_nodes(conn, step.execution_id, {log.node_id for log in step.logs})
-    if may_have_epic:
+    if may_have_epic and step.starts:
         budgets.refuse_over_budget(conn, step.execution_id)
 
 
@@ -224,29 +240,19 @@ def _interrupt(conn: Connection, step: Step) -> bool:
     """Let go of an execution that only waits for answers, unless one has come meanwhile."""
     if not step.waits_for or any_answered(conn, step.waits_for):
         return False
-    conn.execute(
-        update(executions)
-        .where(executions.c.id == step.execution_id)
-        .values(status="interrupted", owner=None, epoch=None)
-    )
+    conn.execute(_let_go, {"this": step.execution_id})
     return True
 
 
-def _may_write(step: Step) -> ColumnElement[bool]:
-    if step.begin is not None:
-        return executions.c.status == "pending"
-    return and_(
-        executions.c.owner == step.owner.node_id,
-        executions.c.epoch == step.owner.epoch,
-        executions.c.status.not_in(TERMINAL),
-    )
-
-
 def _changes(step: Step) -> dict[str, Any]:
+    """Return the parameters of the statement that moves an execution on."""
     changes: dict[str, Any] = {
+        "this": step.execution_id,
+        "writer": step.owner.node_id,
+        "since": step.owner.epoch,
+        "more": len(step.events),
         "last_activity_at": step.now,
         "active_us": step.active_us,
-        "last_seq": executions.c.last_seq + len(step.events),
     }
     if step.checkpoint is not None or any(record.kind == "result" for record in step.records):
         changes["recovery_count"] = 0  # progress: crashes in a row end here (engine.md §10.3)
@@ -271,7 +277,7 @@ def _insert(
 ) -> None:
     if rows:
         values = [msgspec.structs.asdict(row) | {"execution_id": execution_id} for row in rows]
-        conn.execute(insert(table), values)
+        conn.execute(_add[table.name], values)
 
 
 def _put_checkpoint(
@@ -326,30 +332,34 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 _OWN = tuple(executions.c[name] for name in Loaded.__struct_fields__ if name in executions.c)
 
 
+_load = (
+    select(
+        *_OWN,
+        workflows.c.slug.label("workflow_slug"),
+        workflows.c.owner_id.label("workflow_owner_id"),
+        workflows.c.version.label("workflow_version"),
+    )
+    .join(workflows, workflows.c.id == executions.c.workflow_id)
+    .where(_this, executions.c.completed_at.is_(None))
+)
+_load_progress = select(
+    run_checkpoints.c.node_id, run_checkpoints.c.iteration, run_checkpoints.c.state
+).where(run_checkpoints.c.execution_id == bindparam("this"))
+_list_records = (
+    select(journal.c.record)
+    .where(journal.c.execution_id == bindparam("this"))
+    .order_by(journal.c.position)
+)
+
+
 def load(conn: Connection, execution_id: str) -> Loaded | None:
     """Return an execution that has not ended, with its journal; None otherwise."""
-    row = (
-        conn.execute(
-            select(
-                *_OWN,
-                workflows.c.slug.label("workflow_slug"),
-                workflows.c.owner_id.label("workflow_owner_id"),
-                workflows.c.version.label("workflow_version"),
-            )
-            .join(workflows, workflows.c.id == executions.c.workflow_id)
-            .where(executions.c.id == execution_id, executions.c.status.not_in(TERMINAL))
-        )
-        .mappings()
-        .one_or_none()
-    )
+    this = {"this": execution_id}
+    row = conn.execute(_load, this).mappings().one_or_none()
     if row is None:
         return None
     records = list_records(conn, execution_id)
-    progress = conn.execute(
-        select(
-            run_checkpoints.c.node_id, run_checkpoints.c.iteration, run_checkpoints.c.state
-        ).where(run_checkpoints.c.execution_id == execution_id)
-    )
+    progress = conn.execute(_load_progress, this)
     return Loaded(
         **row,
         records=records,
@@ -359,8 +369,7 @@ def load(conn: Connection, execution_id: str) -> Loaded | None:
 
 def list_records(conn: Connection, execution_id: str) -> tuple[Any, ...]:
     """Return the journal of an execution, in the order of the fold."""
-    statement = select(journal.c.record).where(journal.c.execution_id == execution_id)
-    return tuple(conn.scalars(statement.order_by(journal.c.position)))
+    return tuple(conn.scalars(_list_records, {"this": execution_id}))
 
 
 def end_directly(
@@ -392,7 +401,7 @@ def end_directly(
     dispatches.note_roll_up(conn, execution_id, due_at=now)
     if end.status == "failed":
         failures.note(conn, execution_id, due_at=now)
-    conn.execute(delete(run_checkpoints).where(run_checkpoints.c.execution_id == execution_id))
+    conn.execute(_forget_progress, {"this": execution_id})
     budgets.forget_execution(conn, execution_id)
     forget_open(conn, execution_id)
     return stored
