@@ -154,6 +154,7 @@ NOT_CHANGEABLE = Refuses(403, NOT_YOURS, "public, but somebody else's")
 _SLUG_TAKEN = Refuses(409, slug_taken("<slug>"), "another workflow has the slug")
 _NO_HANDLER = Refuses(404, WORKFLOW_NOT_FOUND, "the error handler is not there or not visible")
 _PATH = "/api/v1/workflows/invoice-triage/"
+_REPLY_CHAT = msgspec.json.decode(msgspec.json.encode(registry()["reply_chat"]))
 
 ROUTES = (
     Route(
@@ -206,7 +207,7 @@ ROUTES = (
         examples=(
             Example(
                 path="/api/v1/workflows/node-types/",
-                response={"reply_chat": msgspec.to_builtins(registry()["reply_chat"])},
+                response={"reply_chat": _REPLY_CHAT},
             ),
         ),
     ),
