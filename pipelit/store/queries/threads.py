@@ -8,7 +8,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+)
 
 from pipelit.store.schema import checkpoints, thread_messages
 
@@ -41,7 +51,10 @@ class ThreadMessage(msgspec.Struct, frozen=True):
 
 
 # The statements of every chat message are built once: building one costs as much as running it.
-_HERE = {"thread_id": bindparam("thread_id"), "checkpoint_ns": bindparam("checkpoint_ns")}
+_HERE: dict[str, BindParameter[str]] = {
+    "thread_id": bindparam("thread_id"),
+    "checkpoint_ns": bindparam("checkpoint_ns"),
+}
 
 _newest_version = (
     select(
