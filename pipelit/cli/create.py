@@ -18,7 +18,7 @@ from pipelit.engine.dsl import (
     Compiled,
     DslError,
     LlmCredential,
-    ModelChoice,
+    Resolution,
     Source,
     compile_document,
     resolve,
@@ -67,7 +67,7 @@ async def create_workflow(client: Client, text: str, model: str | None = None) -
         source = None if slug is None else await _load_source(client, slug)
         compiled = compile_document(text, catalogue, lambda _: source)
         if model is not None:
-            compiled = _with_model(compiled, resolve(model, catalogue).model)
+            compiled = _with_model(compiled, resolve(model, catalogue))
     except DslError as error:
         raise DocumentError(*error.staged()) from None
     _require_credentials(compiled, catalogue)
@@ -108,14 +108,20 @@ async def _load_source(client: Client, slug: str) -> Source | None:
     )
 
 
-def _with_model(compiled: Compiled, model: ModelChoice) -> Compiled:
+def _with_model(compiled: Compiled, found: Resolution) -> Compiled:
+    model = found.model
+
     def change(node: NodeDef) -> NodeDef:
         if node.component_type != _MODEL:
             return node
         chosen = {"llm_credential_id": model.credential_id, "model_name": model.model_name}
         return msgspec.structs.replace(node, config={**node.config, **chosen})
 
-    return msgspec.structs.replace(compiled, nodes=tuple(map(change, compiled.nodes)))
+    return msgspec.structs.replace(
+        compiled,
+        nodes=tuple(map(change, compiled.nodes)),
+        warnings=(*compiled.warnings, *found.warnings),
+    )
 
 
 def _require_credentials(compiled: Compiled, catalogue: Catalogue) -> None:

@@ -129,7 +129,10 @@ class View:
                 return [self._line(event, "execution", "completed", details, "success")]
             case "failed":
                 error = clean(str(data.get("error", "")))
-                return [self._line(event, "execution", "failed", error, "failed")]
+                return [
+                    self._line(event, "execution", "failed", error, "failed"),
+                    Line(f"{INDENT}again: pipelit executions retry {data['execution_id']}"),
+                ]
             case _:
                 return [self._line(event, "execution", self.status, style="waiting")]
 

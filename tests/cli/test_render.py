@@ -61,10 +61,11 @@ def test_the_end_leaves_status_and_answer() -> None:
     done, failed = View(), View()
     for one in COMPLETED_RUN:
         done.feed(one)
-    failed.feed(event(1, "execution_failed", error="Node a failed: no"))
+    told = failed.feed(event(1, "execution_failed", error="Node a failed: no"))
 
     assert (done.status, done.answer) == ("completed", "12*17 is 204.")
     assert (failed.status, failed.answer) == ("failed", None)
+    assert told[-1].text.strip() == f"again: pipelit executions retry {RUN_ID}"
 
 
 def test_failures_retries_skips_and_questions_say_why() -> None:

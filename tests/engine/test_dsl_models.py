@@ -81,3 +81,13 @@ def test_a_spec_without_a_model_says_why(spec: object, catalogue: Catalogue, err
         resolve(spec, catalogue)
 
     assert raised.value.staged()[0].startswith(f"Model resolution error: {error}")
+
+
+def test_a_model_that_nobody_lists_is_taken_with_a_doubt() -> None:
+    """The provider may know it all the same."""
+    known = Catalogue(credentials=(LlmCredential(id=3, provider_type="openai", models=("m",)),))
+
+    found = resolve("other", known)
+
+    assert (found.model.credential_id, found.model.model_name) == (3, "other")
+    assert found.warnings == ("No credential offers a model like 'other'",)

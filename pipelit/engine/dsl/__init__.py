@@ -22,7 +22,14 @@ from pipelit.engine.dsl.errors import (
 )
 from pipelit.engine.dsl.export import write_document
 from pipelit.engine.dsl.fork import FindSource, Source
-from pipelit.engine.dsl.models import Caller, Catalogue, LlmCredential, ModelChoice, resolve
+from pipelit.engine.dsl.models import (
+    Caller,
+    Catalogue,
+    LlmCredential,
+    ModelChoice,
+    Resolution,
+    resolve,
+)
 
 __all__ = [
     "BuildError",
@@ -37,6 +44,7 @@ __all__ = [
     "ModelChoice",
     "ModelResolutionError",
     "ParseError",
+    "Resolution",
     "Source",
     "SourceNotFound",
     "check_document",

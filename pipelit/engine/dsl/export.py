@@ -32,6 +32,14 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)  # lists stand below their key, not beside it
 
 
+class _OneLine(dict[str, Any]):
+    """A mapping that reads better in one line."""
+
+
+def _one_line(dumper: yaml.SafeDumper, value: _OneLine) -> yaml.MappingNode:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True)
+
+
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     style = "|" if "\n" in value.strip("\n") else None
     if any(character in value for character in _OTHER_BREAKS):
@@ -41,6 +49,7 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(_OneLine, _one_line)
 
 
 def write_document(head: Head, nodes: Iterable[NodeDef], edges: Iterable[EdgeDef]) -> str:
@@ -74,7 +83,7 @@ def _node(node: NodeDef) -> dict[str, Any]:
     if node.label is not None:
         raw["label"] = node.label
     if node.position_x or node.position_y:
-        raw["position"] = {"x": node.position_x, "y": node.position_y}
+        raw["position"] = _OneLine(x=node.position_x, y=node.position_y)
     if node.interrupt_before and node.component_type != _ALWAYS_ASKS:
         raw["interrupt_before"] = True
     for flag in ("interrupt_after", "is_entry_point"):
@@ -100,7 +109,7 @@ def _config(node: NodeDef) -> Mapping[str, Any]:
 
 
 def _edge(edge: EdgeDef) -> dict[str, Any]:
-    raw: dict[str, Any] = {"source": edge.source_node_id, "target": edge.target_node_id}
+    raw = _OneLine(source=edge.source_node_id, target=edge.target_node_id)
     if edge.is_conditional:
         raw["type"] = edge.edge_type
     if edge.edge_label:

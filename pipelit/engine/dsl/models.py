@@ -125,7 +125,8 @@ def _capable(text: str, credentials: tuple[LlmCredential, ...]) -> Resolution:
         return Resolution(ModelChoice(credential_id=credential.id, model_name=model))
     chosen = next((c for c in credentials if _is_family(c, wanted)), credentials[0])
     model_choice = ModelChoice(credential_id=chosen.id, model_name=text)
-    return Resolution(model_choice, _unknown_lists(credentials))
+    doubts = _unknown_lists(credentials) or (f"No credential offers a model like '{text}'",)
+    return Resolution(model_choice, doubts)
 
 
 def _is_family(credential: LlmCredential, wanted: str) -> bool:
