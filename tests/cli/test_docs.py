@@ -12,6 +12,7 @@ from pipelit.cli.app import program
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/operators.md")
+HEADER = re.compile(r"^#(?: +\w+:)? +pipelit (.+?)(?: {3,}.*)?$", re.MULTILINE)
 FENCE = re.compile(r"^```(?:sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -23,6 +24,9 @@ def written_commands() -> Iterator[tuple[str, str]]:
                 found = re.fullmatch(r"(?:PIPELIT_\S+ )*(?:\.venv/bin/)?pipelit (.+?)(?: &)?", line)
                 if found:
                     yield name, found[1]
+    for file in (ROOT / "examples").glob("*.yaml"):
+        for arguments in HEADER.findall(file.read_text()):
+            yield f"examples/{file.name}", arguments
 
 
 def leaves(command: click.Command, path: str = "") -> Iterator[str]:
@@ -85,7 +89,9 @@ def test_every_make_target_of_the_documents_exists() -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/README.md"]
+)
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     """A relative link names a file of the repository."""
     source = ROOT / document
@@ -98,3 +104,11 @@ def test_the_architecture_names_packages_that_exist() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for path in re.findall(r"`(pipelit/[a-z_/]*(?:\.py)?)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_every_example_is_listed_and_explained() -> None:
+    """With a header that says how to make it."""
+    listed = (ROOT / "examples" / "README.md").read_text()
+    for file in (ROOT / "examples").glob("*.yaml"):
+        assert f"]({file.name})" in listed
+        assert f"pipelit workflow create examples/{file.name}" in file.read_text()
