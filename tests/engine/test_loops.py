@@ -110,6 +110,17 @@ class TestIterations:
         assert view["route"] == ""
         assert run.state.attempts == {}
 
+    def test_the_body_sees_the_route_that_led_to_the_loop(self) -> None:
+        """And so does what follows it."""
+        run = run_of("t > s", "s ?yes> l", "l loop_body> a", "a loop_return> l", "l > z")
+        run.route("s", "yes")
+        run.loop("l", 1)
+        assert seen(run, "a")["route"] == "yes"
+
+        run.succeed("a", Outcome(ports={}, route="other"))
+
+        assert seen(run, "z")["route"] == "yes"
+
     def test_the_body_sees_its_item(self) -> None:
         """An inner body the outer loop too, and the rest of the run neither."""
         run = run_of(*NESTED)
