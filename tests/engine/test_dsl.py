@@ -421,3 +421,12 @@ def test_steps_follow_each_other_as_written() -> None:
 def test_a_key_nobody_reads_is_warned_of(text: str, warning: str) -> None:
     """Mostly a slip of the pen, so what was perhaps meant is named."""
     assert warning in check_document(text, LISTED).warnings
+
+
+def test_unknown_keys_are_told_up_to_a_limit() -> None:
+    """A document made of them costs no more than fifty."""
+    keys = ", ".join(f"k{number}: 1" for number in range(5000))
+    checked = check_document(f"{{name: x, nodes: [], {keys}}}", LISTED)
+
+    assert len(checked.warnings) == 51
+    assert checked.warnings[-1] == "More unknown keys are ignored"

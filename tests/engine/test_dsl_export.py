@@ -109,7 +109,7 @@ def test_what_is_written_reads_as_the_same_graph(
     assert parse_graph_head(raw) == head
     assert list(draft.nodes.values()) == nodes
     assert draft.edges == edges
-    assert draft.warnings == []
+    assert draft.warnings == ()
 
 
 @given(heads, graphs())

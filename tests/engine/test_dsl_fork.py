@@ -153,6 +153,10 @@ def test_a_missing_source_is_told_without_a_stage() -> None:
         ("based_on: desk", "Parse error: Fork mode requires a `patches` list"),
         ("based_on: [desk]\npatches: []", "Parse error: `based_on` must be the slug of a workflow"),
         ("based_on: desk\nname: ' '\npatches: []", "Parse error: DSL requires a `name` field"),
+        (
+            document(*["{action: remove_step, step: a}"] * 101),
+            "Parse error: `patches` must hold at most 100 patches",
+        ),
         (document("remove"), "Parse error: Patch 1 must be a mapping"),
         (document("{step_id: a}"), "Parse error: Patch missing `action` field"),
         (document("{action: paint}"), "Parse error: Unknown patch action: 'paint'"),

@@ -31,11 +31,14 @@ def resolve_models(
         ModelResolutionError: a spec leads to no model.
     """
     found = {}
+    common: Resolution | None = None
     for step in steps:
         own = step.keys.get("model")
-        spec = own or default if step.component_type in _NEED_MODEL else own
-        if spec and step.component_type in (*_NEED_MODEL, "router"):
-            found[step.id] = resolve(spec, catalogue)
+        if own and step.component_type in (*_NEED_MODEL, "router"):
+            found[step.id] = resolve(own, catalogue)
+        elif default and step.component_type in _NEED_MODEL:
+            # Found once: there may be a thousand steps, and many models to choose from.
+            found[step.id] = common = common or resolve(default, catalogue)
         elif step.component_type in _NEED_MODEL and catalogue.caller is not None:
             found[step.id] = Resolution(inherit(catalogue))
     return found

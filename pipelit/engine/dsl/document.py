@@ -11,11 +11,10 @@ import msgspec
 
 from pipelit.engine.dsl.errors import ParseError
 from pipelit.engine.dsl.step_types import STEP_TYPES, TRIGGER_WORDS, StepType
-from pipelit.engine.dsl.unknown import unknown_keys
 
 _STEP_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
 MAX_NAME = 255
-_TOP_KEYS = frozenset(
+TOP_KEYS = frozenset(
     {"name", "description", "tags", "trigger", "trigger_config", "model"}
     | {"max_execution_seconds", "steps"}
 )
@@ -63,13 +62,16 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """A document in steps form. `model` is the spec for steps that have none of their own."""
+    """A document in steps form.
+
+    `model` is the spec for steps that have none of their own, `keys` all keys of the document.
+    """
 
     head: Head
     trigger: Trigger
     model: Any
     steps: tuple[Step, ...]
-    warnings: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 def parse_steps_form(raw: Mapping[str, Any]) -> Document:
@@ -88,7 +90,7 @@ def parse_steps_form(raw: Mapping[str, Any]) -> Document:
         trigger=parse_trigger(raw),
         model=raw.get("model"),
         steps=tuple(parse_steps(raw["steps"], set())),
-        warnings=tuple(unknown_keys("", raw, _TOP_KEYS)),
+        keys=tuple(raw),
     )
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from pipelit.engine.definition import FLOW_LABELS, EdgeDef, EdgeType, NodeDef
 from pipelit.engine.dsl.errors import BuildError
+from pipelit.engine.dsl.unknown import MAX_TOLD, MORE, unknown_key
 from pipelit.engine.edges import identity
 from pipelit.engine.specs import complete_config
 
@@ -22,7 +23,8 @@ class Draft:
     def __init__(self) -> None:
         self.nodes: dict[str, NodeDef] = {}
         self.edges: list[EdgeDef] = []
-        self.warnings: list[str] = []
+        self._warnings: dict[str, None] = {}
+        self._unknown = 0
         self._identities: set[tuple[str, ...]] = set()
         self._columns = 0
         self._below: dict[str, int] = {}
@@ -58,7 +60,8 @@ class Draft:
 
     def remove_edges(self, doomed: Collection[EdgeDef]) -> None:
         """Remove edges, then whatever only served a node through them."""
-        self.edges = [edge for edge in self.edges if edge not in doomed]
+        gone = {identity(edge) for edge in doomed}
+        self.edges = [edge for edge in self.edges if identity(edge) not in gone]
         self._identities = {identity(edge) for edge in self.edges}
         freed = {edge.source_node_id for edge in doomed if edge.edge_label not in FLOW_LABELS}
         used = {edge.source_node_id for edge in self.edges}
@@ -80,10 +83,13 @@ class Draft:
 
     def move_edges(self, moved: Collection[EdgeDef], source: str) -> None:
         """Have edges leave *source* instead; each keeps its place in the order."""
+        moving = {identity(edge) for edge in moved}
         edges, self.edges, self._identities = self.edges, [], set()
         for edge in edges:
-            new = msgspec.structs.replace(edge, source_node_id=source) if edge in moved else edge
-            self.add_edge(new)
+            is_moved = identity(edge) in moving
+            self.add_edge(
+                msgspec.structs.replace(edge, source_node_id=source) if is_moved else edge
+            )
 
     def number(self) -> None:
         """Number nodes and edges from 1 in their order, after some were removed."""
@@ -179,7 +185,27 @@ class Draft:
 
     def warn(self, *warnings: str) -> None:
         """Note what is doubtful; the same doubt twice is one."""
-        self.warnings += [warning for warning in warnings if warning not in self.warnings]
+        self._warnings.update(dict.fromkeys(warnings))
+
+    def warn_unknown(self, where: str, keys: Iterable[str], known: Collection[str]) -> None:
+        """Note the keys that are not *known*, up to a limit for the whole document.
+
+        Args:
+            where: what has the keys; "" for the document itself.
+        """
+        for key in keys:
+            if key in known:
+                continue
+            if self._unknown == MAX_TOLD:
+                self.warn(MORE)
+                return
+            self._unknown += 1
+            self.warn(unknown_key(where, key, known))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful, in the order it was noted."""
+        return tuple(self._warnings)
 
     def add_node(self, node: NodeDef) -> None:
         """Add a finished node.

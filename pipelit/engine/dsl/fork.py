@@ -11,7 +11,6 @@ from pipelit.engine.dsl.draft import Draft
 from pipelit.engine.dsl.errors import ParseError, SourceNotFound
 from pipelit.engine.dsl.models import Catalogue
 from pipelit.engine.dsl.patches import apply_patch, parse_patches
-from pipelit.engine.dsl.unknown import unknown_keys
 
 _TOP_KEYS = frozenset({"based_on", "patches", "name", "description", "tags"})
 
@@ -63,7 +62,7 @@ def build_fork(
     if source is None:
         raise SourceNotFound(slug)
     draft = Draft.of(source.nodes, source.edges)
-    draft.warn(*unknown_keys("", raw, _TOP_KEYS))
+    draft.warn_unknown("", raw, _TOP_KEYS)
     for patch in patches:
         apply_patch(draft, patch, catalogue)
     draft.number()

@@ -8,7 +8,6 @@ from pipelit.engine.definition import EdgeDef, EdgeType, NodeDef
 from pipelit.engine.dsl.document import Head, parse_head
 from pipelit.engine.dsl.draft import Draft
 from pipelit.engine.dsl.errors import ParseError
-from pipelit.engine.dsl.unknown import unknown_keys
 from pipelit.engine.edges import EDGE_LABELS
 from pipelit.engine.specs import COMPONENT_TYPES, complete_config, spec_of
 
@@ -49,15 +48,15 @@ def build_graph_form(raw: Mapping[str, Any]) -> Draft:
         BuildError: two nodes have one id.
     """
     draft = Draft()
-    draft.warn(*unknown_keys("", raw, _TOP_KEYS))
-    draft.warn(*unknown_keys("`workflow`", _nested(raw), _HEAD_KEYS))
+    draft.warn_unknown("", raw, _TOP_KEYS)
+    draft.warn_unknown("`workflow`", _nested(raw), _HEAD_KEYS)
     for position, entry in enumerate(_entries(raw, "nodes"), start=1):
         node = _node(entry, position)
         draft.add_node(node)
-        draft.warn(*unknown_keys(f"Node '{node.node_id}'", entry, _NODE_KEYS))
+        draft.warn_unknown(f"Node '{node.node_id}'", entry, _NODE_KEYS)
     for position, entry in enumerate(_entries(raw, "edges"), start=1):
         draft.add_edge(_edge(entry, position))
-        draft.warn(*unknown_keys(f"Edge {position}", entry, _EDGE_KEYS))
+        draft.warn_unknown(f"Edge {position}", entry, _EDGE_KEYS)
     return draft
 
 

@@ -19,8 +19,10 @@ from pipelit.engine.dsl.models import Catalogue, resolve
 from pipelit.engine.dsl.removal import is_error_edge, remove_step
 from pipelit.engine.dsl.step_types import CODE_KEYS, STEP_TYPES, first_of, without_fence
 from pipelit.engine.dsl.steps_form import add_steps
-from pipelit.engine.dsl.unknown import unknown_keys
 from pipelit.engine.specs import complete_config, is_trigger
+
+MAX_PATCHES = 100
+"""Each may look at the whole graph."""
 
 _STEP_KEYS = ("step_id", "step", "agent_id")
 _TOOL_LABELS = frozenset({"tool", "memory"})
@@ -66,6 +68,8 @@ def parse_patches(raw: Mapping[str, Any]) -> list[Patch]:
     patches = raw.get("patches")
     if not isinstance(patches, list):
         raise ParseError("Fork mode requires a `patches` list")
+    if len(patches) > MAX_PATCHES:
+        raise ParseError(f"`patches` must hold at most {MAX_PATCHES} patches")
     return [_patch(keys, position) for position, keys in enumerate(patches, start=1)]
 
 
@@ -81,7 +85,7 @@ def apply_patch(draft: Draft, patch: Patch, catalogue: Catalogue) -> None:
     if "step_id" in known:
         known.update(_STEP_KEYS)
     given = (key for key in patch.keys if key != "type")
-    draft.warn(*unknown_keys(f"Patch {patch.action}", given, known))
+    draft.warn_unknown(f"Patch {patch.action}", given, known)
     _ACTIONS[patch.action](draft, patch, catalogue)
 
 

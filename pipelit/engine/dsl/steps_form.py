@@ -4,13 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pipelit.engine.dsl.attachments import attach_model, attach_others, resolve_models
-from pipelit.engine.dsl.document import Document, Step
+from pipelit.engine.dsl.document import TOP_KEYS, Document, Step
 from pipelit.engine.dsl.draft import Draft
 from pipelit.engine.dsl.errors import BuildError, UnreadableKey
 from pipelit.engine.dsl.flow import all_steps, connect_steps
 from pipelit.engine.dsl.models import Catalogue
 from pipelit.engine.dsl.step_types import PROMPT_KEYS, extra_config_of, first_of
-from pipelit.engine.dsl.unknown import unknown_keys
 
 
 def build_steps_form(document: Document, catalogue: Catalogue) -> Draft:
@@ -21,7 +20,7 @@ def build_steps_form(document: Document, catalogue: Catalogue) -> Draft:
         BuildError: a step cannot be made a node, or names one that is not there.
     """
     draft, trigger = Draft(), document.trigger
-    draft.warn(*document.warnings)
+    draft.warn_unknown("", document.keys, TOP_KEYS)
     draft.add_step(trigger.node_id, trigger.component_type, trigger.config)
     # Drawn before all others, though its target comes only now.
     draft.connect(trigger.node_id, document.steps[0].id)
@@ -67,7 +66,7 @@ def _add(draft: Draft, step: Step, trigger_id: str) -> None:
         raise BuildError(f"Step '{step.id}': {error}") from error
     if extra.get("source_node") == "trigger":
         extra["source_node"] = trigger_id
-    draft.warn(*unknown_keys(f"Step '{step.id}'", step.keys, step.step_type.known_keys()))
+    draft.warn_unknown(f"Step '{step.id}'", step.keys, step.step_type.known_keys())
     label = step.keys.get("label")
     draft.add_step(
         step.id,

@@ -1,20 +1,22 @@
 """Keys nobody reads: said as warnings, for they are mostly slips of the pen."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from difflib import get_close_matches
 
+MAX_TOLD = 50
+"""Unknown keys of one document that are told one by one."""
+
+MORE = "More unknown keys are ignored"
 _SHOWN = 100
 
 
-def unknown_keys(where: str, keys: Iterable[str], known: Collection[str]) -> Iterator[str]:
-    """Yield a warning for each of *keys* that is not *known*, with what was perhaps meant.
+def unknown_key(where: str, key: str, known: Collection[str]) -> str:
+    """Word the warning for a key that is not *known*, with what was perhaps meant.
 
     Args:
-        where: what has the keys, as it begins the sentence; "" for the document itself.
+        where: what has the key, as it begins the sentence; "" for the document itself.
     """
-    for key in keys:
-        if key not in known:
-            close = get_close_matches(key, sorted(known), n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            subject = f"{where}: unknown" if where else "Unknown"
-            yield f"{subject} key '{key[:_SHOWN]}' is ignored{hint}"
+    close = get_close_matches(key[:_SHOWN], sorted(known), n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    subject = f"{where}: unknown" if where else "Unknown"
+    return f"{subject} key '{key[:_SHOWN]}' is ignored{hint}"
