@@ -26,6 +26,7 @@ from pipelit.engine.records import (
     NodeFailed,
     NodeSucceeded,
     Record,
+    Started,
 )
 from pipelit.engine.routing import is_handled
 
@@ -108,8 +109,6 @@ class _Copy:
         self._offer(self.state.apply(Begun(trigger={})).ready)
         while self._queue:
             _, key = heappop(self._queue)
-            if key[0] not in self.state.ready or key[1] != self.state.iteration_of(key[0]):
-                continue  # skipped meanwhile
             _, record = self._left.pop(key)
             if isinstance(record, Result):
                 record = msgspec.structs.replace(record, usage=Usage())
@@ -119,10 +118,15 @@ class _Copy:
             self._go_round()
 
     def _offer(self, ready: Iterable[str]) -> None:
-        for node in ready:
-            key = (node, self.state.iteration_of(node))
-            if key in self._left:
-                heappush(self._queue, (self._left[key][0], key))
+        """Note which of the nodes that are ready have a record."""
+        keys = [(node, self.state.iteration_of(node)) for node in ready]
+        found = [key for key in keys if key in self._left]
+        for key in found:
+            heappush(self._queue, (self._left[key][0], key))
+        # They had begun when another node broke their iteration off, if one did.
+        begun = tuple(node for node, _ in found if node in self._plan.loop_of)
+        if begun:
+            self._take(Started(nodes=begun))
 
     def _take(self, record: Record) -> None:
         self.taken.append(record)

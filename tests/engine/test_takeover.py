@@ -146,6 +146,31 @@ class TestOneRun:
         assert again.state.unasked == (("q", "0", "before"),)
 
 
+def test_a_broken_iteration_is_taken_over_as_it_was() -> None:
+    """What had begun beside the failed node has its result; the next iteration has its own."""
+    edges = ("t > l", "l loop_body> a", "l loop_body> b", "b > c", "l > z")
+    run = Journal(plan_of(*edges, continuing={"l"}))
+    run.begin()
+    run.loop("l", 1, 2)
+    run.handle("a")
+    run.succeed("b", output="old")
+
+    again = begun(retry_of(run), run.state.plan)
+
+    rows = [(log.node_id, log.status, log.metadata) for log in again.logs[1:]]
+    taken_over = {"taken_over_from": "e0", "iteration": "0"}
+    assert rows == [
+        ("a", "failed", taken_over),
+        ("c", "skipped", {"skip_reason": "Upstream node failed", "iteration": "0"}),
+        ("b", "success", taken_over),
+    ]
+    assert again.told()[-7:] == [
+        *("l pending", "a pending", "b pending"),
+        *("l running", "l running", "a running", "b running"),
+    ]
+    assert contents(again.state) == contents(again.mirror)
+
+
 def broken_off(case: Case, plan: Plan, takeover: Takeover | None = None) -> Journal:
     """Play a case to its end, keeping what was stored."""
     found: list[Journal] = []
