@@ -9,6 +9,7 @@ import structlog
 from pipelit.actors.runtime import System
 from pipelit.assembly.base import Base
 from pipelit.assembly.processes import (
+    build_deep_parts,
     build_process_components,
     build_processes,
     skill_roots,
@@ -21,6 +22,7 @@ from pipelit.nodes.agent import AgentParts, agent_component
 from pipelit.nodes.agent_model import ModelParts
 from pipelit.nodes.base import Component
 from pipelit.nodes.categorizer import CategorizerParts, categorizer_component
+from pipelit.nodes.deep_agent import deep_agent_component
 from pipelit.nodes.extractor import ExtractorParts, extractor_component
 from pipelit.nodes.identify_user import identify_user_component
 from pipelit.nodes.parsing import OutputParsing
@@ -47,22 +49,20 @@ def build_node_components(
     search = find_search_server(base, credentials)
     ports = build_tool_ports(base, system, memory=memory, search=search, processes=processes)
     skills = SkillLibrary(skill_roots(base.settings))
+    agents = AgentParts(
+        models=models,
+        tools=build_tools(ports),
+        skills=skills,
+        environment=SandboxEnvironment(base.opened.store, partial(look, os.environ)).describe,
+    )
     return {
         **build_components(
             RuleJudge(base.pool, base.world.clock),
             max_iterations=base.settings.loop_max_iterations,
         ),
         **build_process_components(processes),
-        "agent": agent_component(
-            AgentParts(
-                models=models,
-                tools=build_tools(ports),
-                skills=skills,
-                environment=SandboxEnvironment(
-                    base.opened.store, partial(look, os.environ)
-                ).describe,
-            )
-        ),
+        "agent": agent_component(agents),
+        "deep_agent": deep_agent_component(agents, build_deep_parts(base, credentials, processes)),
         "categorizer": categorizer_component(
             CategorizerParts(models=models, parsing=parsing, memory=memory)
         ),

@@ -161,9 +161,7 @@ class RunState:
             for node in self.ready
             if node not in self.started and self.must_ask(node)
         ]
-        after: list[Asking] = [
-            (node, self.iteration_of(node), "after") for node in self.held
-        ]
+        after: list[Asking] = [(node, self.iteration_of(node), "after") for node in self.held]
         return tuple(question for question in (*before, *after) if question not in asked)
 
     def must_ask(self, node_id: str) -> bool:

@@ -60,6 +60,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     input: dict[str, Any] | None = None
     trace: tuple[ChatMessage, ...] = ()
+    todos: tuple[dict[str, Any], ...] = ()
     warnings: tuple[Warning_, ...] = ()
     child_execution_ids: tuple[str, ...] = ()
 

@@ -373,7 +373,9 @@ class Narrator:
 
     def _startable(self, now: float) -> tuple[str, ...]:
         state = self.state
-        free = 0 if self._held else max(0, self._max_parallel - len(state.in_flight - self.suspended))
+        free = (
+            0 if self._held else max(0, self._max_parallel - len(state.in_flight - self.suspended))
+        )
         waiting = (
             node
             for node in state.ready

@@ -102,6 +102,8 @@ def log_metadata(report: Report, *, attempt: int = 0, recovered: bool = False) -
         said["child_execution_ids"] = list(report.child_execution_ids)
     if report.trace:
         said["trace"] = [message.to_json() for message in report.trace]
+    if report.todos:
+        said["todos"] = list(report.todos)
     if recovered:
         said["recovered"] = True
     return said or None

@@ -18,7 +18,13 @@ import trio
 
 from pipelit.errors import PipelitError
 from pipelit.llm.answer import AnswerDecoder, ServerEvent, unreadable
-from pipelit.llm.types import ModelRequest, ModelResponse, ProviderError, ProviderSpec
+from pipelit.llm.types import (
+    ContextOverflow,
+    ModelRequest,
+    ModelResponse,
+    ProviderError,
+    ProviderSpec,
+)
 from pipelit.net.egress import EgressBlocked
 
 MAX_RETRIES = 10
@@ -30,6 +36,12 @@ RESERVED_HEADERS = frozenset({"authorization", "x-api-key", "host"})
 _NOT_RETRIED = frozenset({400, 401, 403, 404, 422})
 _TRANSIENT = frozenset({408, 409, 429})
 _NAMES_STREAM = re.compile(r"\bstream(?:s|ed|ing|_options)?\b", re.IGNORECASE)
+# OpenAI's code and text, its imitations', Anthropic's text.
+_NAMES_OVERFLOW = re.compile(
+    r"context_length_exceeded|maximum context length|context window|prompt is too long"
+    r"|exceeds? the context|too many tokens",
+    re.IGNORECASE,
+)
 _MAX_REFUSALS = 10_000
 _CONNECT_SECONDS = 30.0
 _DRAIN_SECONDS = 0.25
@@ -262,8 +274,12 @@ def translate(error: Exception, sdk: Any) -> ProviderError:
 def _refused(error: Any) -> ProviderError:
     status: int = error.status_code
     is_final = 400 <= status < 500 and status not in _TRANSIENT
-    names_stream = is_final and _NAMES_STREAM.search(_text_of(error.response))
-    kind = StreamRefused if names_stream else ProviderError
+    said = _text_of(error.response) if is_final else ""
+    kind = ProviderError
+    if _NAMES_OVERFLOW.search(said):
+        kind = ContextOverflow
+    elif _NAMES_STREAM.search(said):
+        kind = StreamRefused
     return kind(
         f"provider returned HTTP {status}",
         code=type(error).__name__,

@@ -87,6 +87,10 @@ class ProviderError(PipelitError):
         self.status = status
 
 
+class ContextOverflow(ProviderError):
+    """The provider says that the prompt is longer than the model's context window."""
+
+
 class Provider(Protocol):
     """One model provider. Implementations hold no per-call state."""
 

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 import trio
 
+from pipelit.engine.budget import EXCEEDED, UNKNOWN_PRICE
 from pipelit.engine.messages import ToolCall
 from pipelit.engine.wire import node_status
 from pipelit.llm.types import ToolSpec
@@ -49,6 +50,7 @@ class Toolbox:
     Args:
         search: whether `web_search` nodes are offered.
         own: tools of the agent itself, after those of attached nodes.
+        key: what the keys of calls begin with; None: the key of the activation.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class Toolbox:
         *,
         search: bool,
         own: Sequence[Tool] = (),
+        key: str | None = None,
     ) -> None:
         self._call = call
+        self._key = call.identity.idempotency_key if key is None else key
         self._tools: dict[str, Tool] = {}
         self._checkers: dict[str, ArgumentChecker] = {}
         for node, config in call.attached.tools:
@@ -103,19 +107,31 @@ class Toolbox:
         settle: Callable[[ToolResult], Awaitable[None]],
         alive: Callable[[], None],
     ) -> None:
-        """Run *calls* together, some at a time; hand each result to *settle* as it comes."""
+        """Run *calls* together, some at a time; hand each result to *settle* as it comes.
+
+        Raises:
+            NodeError: the end of the budget, or of the room for progress: the other calls are
+                cancelled.
+        """
         limiter = trio.CapacityLimiter(MAX_TOGETHER)
+        ends: list[NodeError] = []
 
         async def one(call: ToolCall) -> None:
-            async with limiter:
-                alive()
-                result = await self._run_one(call)
-                alive()
-            await settle(result)
+            try:
+                async with limiter:
+                    alive()
+                    result = await self._run_one(call)
+                    alive()
+                await settle(result)
+            except NodeError as error:
+                ends.append(error)
+                nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
             for call in calls:
                 nursery.start_soon(partial(one, call))
+        if ends:
+            raise ends[0]
 
     async def _run_one(self, call: ToolCall) -> ToolResult:
         began = trio.current_time()
@@ -127,7 +143,7 @@ class Toolbox:
             text = f"invalid arguments for tool '{call.name}': {problem}"
             return self._failed(call, text, began)
         context = ToolContext(
-            idempotency_key=f"{self._call.identity.idempotency_key}:{call.id}",
+            idempotency_key=f"{self._key}:{call.id}",
             clock=self._call.services.clock,
             caller=self._call.identity,
         )
@@ -137,6 +153,8 @@ class Toolbox:
             except ToolError as error:
                 return self._failed(call, str(error), began, told=error.told)
             except NodeError as error:
+                if error.code in (EXCEEDED, UNKNOWN_PRICE):
+                    raise  # of a model call in the tool: it ends the execution
                 return self._failed(call, str(error), began)
             except Exception as error:
                 # The model reads that the tool failed; the operator reads why.

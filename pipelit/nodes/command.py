@@ -3,12 +3,13 @@
 Contract: node-types.md §7.1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.outcome import Outcome, Report
 from pipelit.engine.values import to_text
+from pipelit.llm.types import ToolSpec
 from pipelit.nodes.agent_tools import shorten
 from pipelit.nodes.base import (
     NodeCall,
@@ -20,7 +21,7 @@ from pipelit.nodes.base import (
     config_error,
 )
 from pipelit.nodes.process import TimedOut
-from pipelit.nodes.sandbox import TRUNCATED, Completed, Job, tool_timeout
+from pipelit.nodes.sandbox import TRUNCATED, Completed, Job, Sandbox, tool_timeout
 from pipelit.nodes.sandbox_config import (
     SandboxParts,
     find_tool_workspace,
@@ -72,15 +73,28 @@ def run_command_tools(
 ) -> tuple[Tool, ...]:
     """Offer `run_command`."""
     extra = config.get("extra_config") or {}
-    seconds = _seconds(extra)
+
+    async def find_workspace(context: ToolContext) -> int | None:
+        return await find_tool_workspace(node, extra, context, parts.find_parent)
+
+    return (command_tool(_RUN_COMMAND, node, parts.sandbox, find_workspace, _seconds(extra)),)
+
+
+def command_tool(
+    spec: ToolSpec,
+    node: NodeDef,
+    sandbox: Sandbox,
+    find_workspace: Callable[[ToolContext], Awaitable[int | None]],
+    seconds: float = DEFAULT_SECONDS,
+) -> Tool:
+    """Return a tool that runs its argument `command` in a workspace."""
 
     async def run(arguments: dict[str, Any], context: ToolContext) -> str:
-        workspace_id = await find_tool_workspace(node, extra, context, parts.find_parent)
         try:
-            completed = await parts.sandbox.run(
+            completed = await sandbox.run(
                 _job(arguments["command"], seconds),
                 workflow_id=context.caller.workflow_id,
-                workspace_id=workspace_id,
+                workspace_id=await find_workspace(context),
             )
         except TimedOut as error:
             raise ToolError(_late(seconds)) from error
@@ -88,7 +102,7 @@ def run_command_tools(
             raise ToolError(_not_started(error)) from error
         return show(completed)
 
-    return (Tool(spec=_RUN_COMMAND, node=node, run=run, timeout=tool_timeout(seconds)),)
+    return Tool(spec=spec, node=node, run=run, timeout=tool_timeout(seconds))
 
 
 def show(completed: Completed) -> str:

@@ -13,7 +13,7 @@ from pipelit.engine.context import count_tokens, trim
 from pipelit.engine.messages import ChatMessage, MessageUsage, sanitise
 from pipelit.engine.outcome import Usage, Warning_
 from pipelit.engine.wire import USAGE_MISSING
-from pipelit.llm.types import ModelRequest, ModelResponse, ToolSpec
+from pipelit.llm.types import ContextOverflow, ModelRequest, ModelResponse, ToolSpec
 from pipelit.nodes.agent_model import Model
 from pipelit.nodes.base import RunPort
 
@@ -42,6 +42,9 @@ async def call_model(
 ) -> ModelResponse:
     """Call *model* once and return its complete answer.
 
+    Tokens are only estimated: a provider that finds the prompt too long after all is asked once
+    more, with half of the conversation.
+
     Args:
         on_text: gets each piece of the answer as it comes; None for answers nobody watches.
 
@@ -49,14 +52,36 @@ async def call_model(
         ProviderError: the provider refused, failed or broke off. The call is counted all the same.
         NodeError: the budget does not allow the call; it was not made.
     """
-    request = model.request((*prompt.system, *_fit(model, prompt)), prompt.tools)
+    conversation = _fit(model, prompt)
+
+    async def ask() -> ModelResponse:
+        request = model.request((*prompt.system, *conversation), prompt.tools)
+        return await _call(model, request, port, on_spent=on_spent, on_text=on_text or _ignore)
+
+    try:
+        return await ask()
+    except ContextOverflow:
+        half = trim(conversation, sum(map(count_tokens, conversation)) // 2)
+        if half == conversation:
+            raise
+        conversation = half
+    return await ask()
+
+
+async def _call(
+    model: Model,
+    request: ModelRequest,
+    port: RunPort,
+    *,
+    on_spent: OnSpent,
+    on_text: Callable[[str], None],
+) -> ModelResponse:
+    """Send a request that the budget allows, and count it."""
     reservation = await port.purse.reserve(_estimate(model, request), port.alive)
     usage: MessageUsage | None = None
     outcome = "cancelled"
     try:
-        response = await model.provider.complete(
-            request, on_text=on_text or _ignore, on_alive=port.alive
-        )
+        response = await model.provider.complete(request, on_text=on_text, on_alive=port.alive)
         usage, outcome = response.usage, "success"
     except Exception:
         outcome = "failed"

@@ -566,6 +566,19 @@ memory_users = Table(
     _instant("created_at"),
 )
 
+# Files of deep agents with the backend `store`, per workflow and user (node-types.md §5.2).
+agent_files = Table(
+    "agent_files",
+    metadata,
+    Column("workflow_id", _ID, ForeignKey("workflows.id", ondelete="CASCADE"), primary_key=True),
+    # The id of a user profile, or `anon`.
+    Column("user_key", String(36), primary_key=True),
+    Column("path", String(255), primary_key=True),
+    _text("content"),
+    Column("size", Integer, nullable=False),
+    _instant("updated_at"),
+)
+
 # Epics and tasks
 
 epics = Table(

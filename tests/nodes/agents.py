@@ -21,6 +21,7 @@ from pipelit.nodes.agent import AgentParts, DescribeEnvironment, agent_component
 from pipelit.nodes.agent_model import ModelParts
 from pipelit.nodes.base import (
     Attached,
+    Component,
     NodeCall,
     NodeServices,
     RunEvent,
@@ -168,6 +169,7 @@ async def run_agent(
     system_prompt: str = "",
     rendered: dict[str, Any] | None = None,
     environment: DescribeEnvironment | None = None,
+    component: Callable[[AgentParts], Component] = agent_component,
     **extra: Any,
 ) -> Outcome:
     """Run an agent to its end.
@@ -178,12 +180,17 @@ async def run_agent(
         messages: the shared conversation; without any, the user says "hi".
         rendered: what the templates of the config have become, where they differ.
         environment: describes the sandbox.
+        component: which kind of agent.
     """
     bodies = tools or {}
     said = messages or (message("user", "hi"),)
     base = call(
         system_prompt=system_prompt,
-        state={"messages": [m.to_json() for m in said], "trigger": {"payload": payload}},
+        state={
+            "messages": [m.to_json() for m in said],
+            "trigger": {"payload": payload},
+            "user_context": {"user_profile_id": 2},
+        },
         **extra,
     )
     ai_model = NodeDef(
@@ -228,7 +235,7 @@ async def run_agent(
         attached=Attached(model=ai_model, tools=tool_nodes),
         run=port or Port(),
     )
-    return await agent_component(parts)(attempt)
+    return await component(parts)(attempt)
 
 
 def replace_type(node: NodeDef) -> NodeDef:

@@ -149,16 +149,16 @@ class TestLimits:
     async def test_an_agent_that_never_answers_is_stopped(self) -> None:
         """After so many model calls; it is not tried again."""
         endless = [calls(ToolCall(f"c{n}", "add", {"a": 1})) for n in range(5)]
-        script = Script(*endless)
+        script, port = Script(*endless), Port()
 
         with pytest.raises(
             NodeError, match=r"^Agent stopped after 3 iterations without a final answer$"
         ) as caught:
-            await run_agent(script, tools={"add": add}, max_iterations=3)
+            await run_agent(script, port, tools={"add": add}, max_iterations=3)
 
         assert (caught.value.code, caught.value.retryable) == ("AgentRecursionError", False)
         assert len(script.requests) == 3
-        assert caught.value.report.usage == Usage(
+        assert port.reports[-1].usage == Usage(
             input_tokens=30,
             output_tokens=15,
             total_tokens=45,

@@ -325,6 +325,24 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "agent_files",
+        sa.Column(
+            "workflow_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("user_key", sa.String(length=36), nullable=False),
+        sa.Column("path", sa.String(length=255), nullable=False),
+        sa.Column("content", sa.Text(), server_default="", nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["workflow_id"],
+            ["workflows.id"],
+            name=op.f("fk_agent_files_workflow_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("workflow_id", "user_key", "path", name=op.f("pk_agent_files")),
+    )
+    op.create_table(
         "edges",
         sa.Column(
             "id",
