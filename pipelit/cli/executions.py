@@ -9,12 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-import msgspec
 
 from pipelit.cli import INTERRUPTED
 from pipelit.cli.client import Client, Target
-from pipelit.cli.events import Lost, Restored, follow
-from pipelit.cli.options import call, echo_json, json_option, server_command
+from pipelit.cli.options import call, echo_json, events_option, json_option, server_command
 from pipelit.cli.render import answer_text, clean, duration
 from pipelit.cli.table import show_table
 
@@ -161,7 +159,7 @@ def _act(
 
 @executions.command()
 @click.argument("execution_id")
-@click.option("--json", "as_json", is_flag=True, help="Print one event per line as JSON.")
+@events_option
 @server_command
 def watch(target: Target, execution_id: str, as_json: bool) -> None:
     """Replay a run from its first event, then follow it live.
@@ -173,23 +171,13 @@ def watch(target: Target, execution_id: str, as_json: bool) -> None:
     async def action(client: Client) -> None:
         # An unknown execution has no events and no end: ask for it first.
         detail = await client.get(_path(execution_id))
-        if as_json:
-            await _print_events(client, detail["execution_id"])
-        else:
-            await Screen().watch(client, detail["execution_id"])
+        await Screen(as_json=as_json).watch(client, detail["execution_id"])
 
     try:
         call(target, action)
     except KeyboardInterrupt:
         click.echo("Stopped watching; the execution goes on.", err=True)
         sys.exit(INTERRUPTED)
-
-
-async def _print_events(client: Client, execution_id: str) -> None:
-    async with follow(client.target, execution_id) as items:
-        async for item in items:
-            if not isinstance(item, Lost | Restored):
-                click.echo(msgspec.json.encode(item).decode())
 
 
 def _path(execution_id: str) -> str:

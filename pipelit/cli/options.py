@@ -39,6 +39,9 @@ def _text(value: object) -> str | None:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+events_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one event per line as JSON."
+)
 
 
 def program_name() -> str:

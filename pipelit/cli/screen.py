@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import click
+import msgspec
 import trio
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,9 +20,14 @@ MAX_WIDTH = 120
 
 
 class Screen:
-    """Where one command writes while a run is shown. Lives in the command's task."""
+    """Where one command writes while a run is shown. Lives in the command's task.
 
-    def __init__(self) -> None:
+    Args:
+        as_json: write one event per line as JSON, and words for people to standard error.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._console = Console(highlight=False)
         self._live: Live | None = None
 
@@ -29,7 +35,9 @@ class Screen:
         """Show one execution from its first event to its last and return what was seen."""
         view = View(width=min(self._console.width, MAX_WIDTH))
         async with follow(client.target, execution_id) as items:
-            if self._console.is_terminal and not self._console.is_dumb_terminal:
+            if self._as_json:
+                await self._show_json(items, view)
+            elif self._console.is_terminal and not self._console.is_dumb_terminal:
                 await self._show_live(items, view)
             else:
                 await self._show_plain(items, view)
@@ -53,7 +61,13 @@ class Screen:
         if self._live is not None:
             self._live.console.print(Text(text, style=style))
         else:
-            click.echo(text)
+            click.echo(text, err=self._as_json)
+
+    async def _show_json(self, items: AsyncIterator[Item], view: View) -> None:
+        async for item in items:
+            if not isinstance(item, Lost | Restored):
+                view.feed(item)
+                click.echo(msgspec.json.encode(item).decode())
 
     async def _show_plain(self, items: AsyncIterator[Item], view: View) -> None:
         async for item in items:

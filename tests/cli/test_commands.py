@@ -65,6 +65,18 @@ async def test_chat_shows_the_run_node_by_node_and_then_the_reply(tmp_path: Path
     assert server.asked == [("POST", "/workflows/demo/chat/", {"text": "What is 12*17?"})]
 
 
+async def test_a_run_can_be_read_by_a_program(tmp_path: Path) -> None:
+    """One event per line and nothing else; the exit code says how it ended."""
+    async with serving() as server:
+        server.answer("POST", "/workflows/demo/execute/", 200, {"execution_id": RUN_ID})
+        server.play(*COMPLETED_RUN)
+        done = await pipelit(server, tmp_path, "run", "demo", "--json")
+
+    assert done.returncode == 0, done.stderr
+    events = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
+    assert events == list(COMPLETED_RUN)
+
+
 async def test_a_terminal_shows_what_is_running_until_it_is_done(tmp_path: Path) -> None:
     """The running node and its text stand in a live area that the finished lines replace."""
     pieces = event(None, "chat_delta", node_id="agent_1", text="12*17 ", index=0)
