@@ -19,7 +19,7 @@ COMMANDS = {
 }
 """Command → module that holds it under the same name."""
 
-EXIT_CODES = "Exit codes: 0 done, 1 the server said no, 2 wrong usage, 3 no server, 130 Ctrl-C."
+EXIT_CODES = "Exit codes: 0 success, 1 the server said no, 2 wrong usage, 3 no server, 130 Ctrl-C."
 
 
 class Program(click.Group):

@@ -132,7 +132,8 @@ def export(target: Target, slug: str, output: str | None) -> None:
 @server_command
 def validate(target: Target, slug_or_file: str, as_json: bool) -> None:
     """Check a stored workflow, or a YAML file."""
-    text = _read(slug_or_file) if Path(slug_or_file).is_file() or slug_or_file == "-" else None
+    is_file = slug_or_file == "-" or Path(slug_or_file).is_file() or "." in slug_or_file
+    text = _read(slug_or_file) if is_file else None  # no slug has a dot
 
     async def action(client: Client) -> Any:
         if text is None:

@@ -272,11 +272,14 @@ async def test_validate_tells_every_error_and_refuses(tmp_path: Path) -> None:
         )
         stored = await pipelit(server, tmp_path, "workflow", "validate", "demo")
         sent = await pipelit(server, tmp_path, "workflow", "validate", str(file))
+        missing = await pipelit(server, tmp_path, "workflow", "validate", "gone.yaml")
 
     assert stored.returncode == 1
     assert b"first\nsecond" in stored.stderr
     assert b"careful" in stored.stderr
     assert (sent.returncode, sent.stdout) == (0, b"valid\n")
+    assert missing.returncode == 2
+    assert b"Cannot read gone.yaml" in missing.stderr
     assert server.asked[1][2] == {"yaml_str": "name: x"}
 
 
