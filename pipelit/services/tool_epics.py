@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import trio
 from sqlalchemy import Connection
 
 from pipelit.actors.turns import Turns
@@ -16,7 +17,7 @@ from pipelit.engine.outcome import micros_to_usd
 from pipelit.errors import BadRequest, Invalid, NotFound, Refusal
 from pipelit.nodes.json_tools import Acting
 from pipelit.services.epics import EpicsService
-from pipelit.services.executions import ExecutionsService
+from pipelit.services.executions import CANCELS_AT_ONCE, LINKED_PATIENCE, ExecutionsService
 from pipelit.services.principal import Principal
 from pipelit.services.tasks import TasksService
 from pipelit.services.tool_owner import get_acting, load_acting
@@ -46,10 +47,18 @@ class _OwnersExecutions:
         self._owner = owner
 
     async def cancel_each(self, execution_ids: Collection[str]) -> None:
-        """Stop those that the owner may see and that have not ended."""
-        for execution_id in dict.fromkeys(execution_ids):
-            with suppress(Refusal):  # gone, not the owner's, or slow: it is being stopped
-                await self._executions.cancel(self._owner, execution_id)
+        """Stop those that the owner may see; wait a little until they have ended."""
+        limiter = trio.CapacityLimiter(CANCELS_AT_ONCE)
+
+        async def cancel(execution_id: str) -> None:
+            async with limiter:
+                with suppress(Refusal):  # gone, not the owner's, or slow: it is being stopped
+                    await self._executions.cancel(self._owner, execution_id)
+
+        with trio.move_on_after(LINKED_PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for execution_id in dict.fromkeys(execution_ids):
+                    nursery.start_soon(cancel, execution_id)
 
 
 class OwnersEpics:

@@ -1,11 +1,12 @@
 """An agent calls the server's own API, and no other. Contract: node-types.md §8.2."""
 
 import json
+from typing import NoReturn
 
 import pytest
 
 from pipelit.net.egress import EgressPolicy
-from pipelit.net.http import HttpClient
+from pipelit.net.http import HttpClient, HttpError, HttpRequest
 from pipelit.nodes.base import ToolError
 from pipelit.nodes.platform_api import build_request, platform_api_tools
 from pipelit.nodes.tool_arguments import ArgumentChecker
@@ -114,10 +115,21 @@ async def test_a_redirect_is_not_followed():
     assert (told["status_code"], told["success"]) == (302, False)
 
 
-async def test_an_answer_that_does_not_end_is_given_up(autojump_clock):
-    async with serve(lambda _: Answer(hang=True)) as server:
-        with pytest.raises(ToolError) as caught:
-            await ask(server.url, path="/x")
+class Silent:
+    """A client whose time is always over."""
+
+    async def request(self, wanted: HttpRequest) -> NoReturn:
+        assert wanted.timeout == 30.0
+        raise HttpError("no complete answer within 30 s", code="TimeoutException")
+
+
+async def test_an_answer_that_does_not_end_is_given_up():
+    (tool,) = platform_api_tools(
+        node("platform_api"), {}, services(), client=Silent(), base_url="http://here"
+    )
+    arguments = {"method": "GET", "path": "/x", "body": "", "api_key": ""}
+    with pytest.raises(ToolError) as caught:
+        await tool.run(arguments, tool_context())
 
     assert json.loads(caught.value.told) == {"error": "Request timed out", "success": False}
 
