@@ -116,6 +116,7 @@ async def run_server(settings: Settings, world: World) -> AsyncIterator[System]:
                 wall=lambda: world.clock.now().timestamp(),
                 sinks=(_log_record, _counter(base.metrics), broadcast_to(base.board)),
                 on_lag=base.metrics.loop_was_late,
+                faults=world.faults,
             )
         )
         yield system

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import trio
 
 from pipelit.actors.hub import Board
+from pipelit.actors.runtime import Faults
 from pipelit.actors.stuck import StuckFinder
 from pipelit.actors.turns import Subjects
 from pipelit.clock import Clock, Ids
@@ -36,6 +37,8 @@ class World:
     say: Callable[[str], None]
     """Tells the operator one sentence."""
     on_listening: Callable[[Address], None]
+    faults: Faults | None = None
+    """Where a test interferes with actors."""
 
 
 @dataclass(frozen=True, kw_only=True)

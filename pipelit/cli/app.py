@@ -15,6 +15,12 @@ COMMANDS = {
     "run": "pipelit.cli.chat",
     "executions": "pipelit.cli.executions",
     "schedules": "pipelit.cli.schedules",
+    "actors": "pipelit.cli.actors",
+    "top": "pipelit.cli.top",
+    "logs": "pipelit.cli.logs",
+    "db": "pipelit.cli.db",
+    "keys": "pipelit.cli.keys",
+    "completion": "pipelit.cli.completion",
     "demo": "pipelit.cli.demo",
 }
 """Command → module that holds it under the same name."""

@@ -101,7 +101,7 @@ def _start(
         engine = open_engine(url, Purpose.MIGRATE, size=2)
         try:
             with start_lock(engine):
-                secrets = _prepare(engine, config, database, say, migrations)
+                secrets = prepare(engine, config, database, say, migrations)
                 node_id = _node_id(config)
                 with engine.begin() as connection:
                     epoch = _register(connection, secrets, node_id)
@@ -113,7 +113,7 @@ def _start(
     return _Started(url, secrets, node_id, epoch)
 
 
-def _prepare(
+def prepare(
     engine: Engine,
     config: StoreConfig,
     database: Path | None,

@@ -16,6 +16,8 @@ from cryptography.fernet import Fernet, InvalidToken
 from pipelit.store.errors import SecretUnreadable, StartError
 
 KEY_FILE = "encryption.key"
+NEXT_KEY_FILE = "encryption.key.next"
+"""The key that a rotation is about to bring; gone when it is over."""
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 _STORED = re.compile(r"enc:([0-9a-f]{8}):(.+)", re.DOTALL)
 _KNOWN_TEXT = "pipelit"
@@ -98,7 +100,7 @@ def find_secrets(
     if setting:
         secrets = _parse(setting)
     elif path.exists():
-        secrets = _parse(path.read_text(encoding="ascii", errors="replace").strip())
+        secrets = _read_key_file(path, check_value)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             say(f"Others can read the encryption key {path}: set its mode to 0600.")
     elif check_value is None:
@@ -124,9 +126,56 @@ def _parse(key: str) -> Secrets:
         raise StartError("FIELD_ENCRYPTION_KEY is not a valid key.") from None
 
 
+def _read_key_file(path: Path, check_value: str | None) -> Secrets:
+    """Read the key; finish a rotation that died between its commit and its last step."""
+    secrets = _parse(path.read_text(encoding="ascii", errors="replace").strip())
+    if check_value is None or secrets.fits(check_value):
+        return secrets
+    key = next_key(path.parent)
+    if key is None or not Secrets(key).fits(check_value):
+        return secrets
+    adopt_next_key(path.parent)
+    return Secrets(key)
+
+
+def next_key(directory: Path) -> str | None:
+    """Return the key that a rotation left behind, if any.
+
+    Raises:
+        StartError: the file is there and holds no key.
+    """
+    path = directory / NEXT_KEY_FILE
+    if not path.exists():
+        return None
+    key = path.read_text(encoding="ascii", errors="replace").strip()
+    _parse(key)
+    return key
+
+
+def write_next_key(directory: Path, key: str) -> None:
+    """Keep a new key on disk before anything is encrypted with it."""
+    _write_durably(directory / NEXT_KEY_FILE, key)
+
+
+def adopt_next_key(directory: Path) -> None:
+    """Make the new key the key."""
+    (directory / NEXT_KEY_FILE).replace(directory / KEY_FILE)
+    _sync(directory)
+
+
+def drop_next_key(directory: Path) -> None:
+    """Forget a new key that nothing was encrypted with, or that the operator has."""
+    (directory / NEXT_KEY_FILE).unlink(missing_ok=True)
+
+
 def _create_key_file(path: Path) -> str:
-    """Write a new key so that a crash leaves either no file or the whole key on disk."""
     key = new_key()
+    _write_durably(path, key)
+    return key
+
+
+def _write_durably(path: Path, key: str) -> None:
+    """Write a key so that a crash leaves either no file or the whole key on disk."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -135,9 +184,12 @@ def _create_key_file(path: Path) -> str:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
-    return key
+        os.close(descriptor)

@@ -72,6 +72,8 @@ def test_every_command_says_what_it_does() -> None:
         "executions retry", "executions resume",
         "schedules list", "schedules show", "schedules preview", "schedules pause",
         "schedules start", "schedules resume",
+        "actors", "top", "logs", "db upgrade", "db backup", "db check", "keys rotate",
+        "completion",
     }  # fmt: skip
 
 

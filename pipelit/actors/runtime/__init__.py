@@ -6,6 +6,7 @@ in `docs/actors.md`.
 
 from pipelit.actors.runtime.actor import Actor, Context, Reply, Timer
 from pipelit.actors.runtime.attach import Inbox
+from pipelit.actors.runtime.directory import Faults
 from pipelit.actors.runtime.envelope import get_log_context, get_origin, origin
 from pipelit.actors.runtime.errors import (
     ActorDied,
@@ -51,6 +52,7 @@ __all__ = [
     "ExitReason",
     "Family",
     "FamilySpec",
+    "Faults",
     "Inbox",
     "InboxClosed",
     "KindCount",

@@ -236,5 +236,9 @@ ROOT_ROUTES = (
             ),
             check=admit_scraper,
         ),
+        refuses=(
+            Refuses(401, MISSING_KEY, "from another machine, without a key"),
+            Refuses(403, ADMIN_ONLY, "the key of somebody else"),
+        ),
     ),
 )  # fmt: skip

@@ -1,0 +1,109 @@
+"""The operator's commands: actors, logs, db, keys, completion. Contract: operations.md §4."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipelit.cli.app import program
+from pipelit.cli.logs import tell
+from tests.cli.fake_server import serving
+from tests.cli.test_commands import pipelit
+from tests.cli.test_top import CRASH, actor
+
+
+def run(directory: Path, *args: str, **environ: str) -> Result:
+    """Run a command in this process on a data directory."""
+    return CliRunner().invoke(program, args, env={"PIPELIT_DIR": str(directory), **environ})
+
+
+@pytest.mark.slow
+async def test_the_tree_is_listed_and_one_actor_shown(tmp_path: Path) -> None:
+    """With its last error, traceback and all."""
+    error = {"type": "RuntimeError", "message": "boom", "traceback": "Traceback: line 1"}
+    hub = {**actor("/hub", restarts=2, last_error=error), "children": [actor("/hub/x")]}
+    async with serving() as server:
+        page = {"items": [actor("/"), hub], "total": 2}
+        server.answer("GET", "/system/actors/", 200, page)
+        server.answer("GET", "/system/actors/hub", 200, hub)
+        listed = await pipelit(server, tmp_path, "actors")
+        as_json = await pipelit(server, tmp_path, "actors", "--json")
+        one = await pipelit(server, tmp_path, "actors", "/hub")
+
+    assert listed.stdout.decode().splitlines()[2].split() == [
+        "/hub", "hub", "running", "2", "0/64", "-",
+    ]  # fmt: skip
+    assert json.loads(as_json.stdout) == page
+    assert "RuntimeError: boom" in one.stdout.decode()
+    assert "/hub/x" in one.stdout.decode()
+    assert "Traceback: line 1" in one.stderr.decode()
+
+
+@pytest.mark.slow
+async def test_records_are_filtered_and_the_newest_come_last(tmp_path: Path) -> None:
+    """By event, kind and the beginning of a path."""
+    records: list[Any] = [
+        {**CRASH, "seq": number, "actor": f"/chats/{number}", "kind": "chat"}
+        for number in range(1, 8)
+    ]
+    records.append({**CRASH, "seq": 8})
+    async with serving() as server:
+        server.answer("GET", "/system/supervision/", 200, {"items": records, "total": 8})
+        args = ("logs", "--kind", "chat", "--actor", "/chats/", "--limit", "2", "--json")
+        done = await pipelit(server, tmp_path, *args)
+
+    assert [json.loads(line)["seq"] for line in done.stdout.splitlines()] == [6, 7]
+
+
+def test_a_record_is_told_in_one_line() -> None:
+    """With its cause, and nothing that steers the terminal."""
+    error = {"type": "RuntimeError", "message": "bo\x1b[2Jom"}
+    line = tell({**CRASH, "error": error, "detail": {"next": "restart", "thread_id": "3:1"}})
+
+    assert line.endswith("actor_crashed  /hub  RuntimeError: bo[2Jom  next=restart")
+
+
+def test_a_database_is_made_checked_and_backed_up(tmp_path: Path) -> None:
+    """Each says what it did, for people and as JSON."""
+    made = run(tmp_path, "db", "upgrade")
+    again = run(tmp_path, "db", "upgrade", "--json")
+    checked = run(tmp_path, "db", "check")
+    copied = run(tmp_path, "db", "backup", "--json")
+
+    assert [one.exit_code for one in (made, again, checked, copied)] == [0, 0, 0, 0]
+    assert json.loads(again.stdout)["before"] == json.loads(again.stdout)["after"]
+    assert "pages" in checked.stdout
+    assert Path(json.loads(copied.stdout)["path"]).stat().st_size > 0
+
+
+def test_a_database_that_is_not_sound_is_exit_code_1(tmp_path: Path) -> None:
+    """And one that is not there, too, in one sentence."""
+    nothing = run(tmp_path, "db", "check")
+    (tmp_path / "db.sqlite3").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    broken = run(tmp_path, "db", "check")
+
+    assert (nothing.exit_code, broken.exit_code) == (1, 1)
+    assert "There is no database" in nothing.stderr
+    assert len(broken.stderr.splitlines()) == 1
+
+
+def test_the_key_is_rotated_in_its_file(tmp_path: Path) -> None:
+    """The server finds the new one where it looks."""
+    run(tmp_path, "db", "upgrade")
+    before = (tmp_path / "encryption.key").read_text()
+    nothing_yet = run(tmp_path, "keys", "rotate")
+
+    assert nothing_yet.exit_code == 1
+    assert "no encryption key yet" in nothing_yet.stderr
+    assert (tmp_path / "encryption.key").read_text() == before
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_every_command(tmp_path: Path, shell: str) -> None:
+    """The script asks the program, which knows them all."""
+    script = run(tmp_path, "completion", shell)
+
+    assert script.exit_code == 0
+    assert "_PIPELIT_COMPLETE" in script.stdout
