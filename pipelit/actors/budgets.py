@@ -23,7 +23,8 @@ from pipelit.engine.outcome import Usage
 from pipelit.nodes.base import NodeError
 from pipelit.store import Store
 from pipelit.store.queries import budgets as queries
-from pipelit.store.queries.journal import Owner, require_owner
+from pipelit.store.queries.journal import Owner
+from pipelit.store.queries.ownership import require_owner
 
 POLL = 0.25
 """Seconds between looks of a call that waits for others: those of other servers say nothing."""

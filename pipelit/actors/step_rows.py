@@ -13,10 +13,12 @@ from pipelit.engine.outcome import Usage
 from pipelit.engine.output import delivery_text, reply_text
 from pipelit.engine.records import activation, record_kind
 from pipelit.nodes.base import RunEvent
+from pipelit.nodes.identify_user import detect_channel, identify
 from pipelit.store.queries import journal as rows
 from pipelit.store.queries import questions
 from pipelit.store.queries.budgets import Settled
 from pipelit.store.queries.dispatches import DELIVERY
+from pipelit.store.queries.episodes import Opening
 from pipelit.store.queries.threads import TRANSCRIPT, ThreadAppend
 
 
@@ -81,6 +83,7 @@ class StepRows:
             appends=self._appends(changes, remember, stamp.now),
             totals=rows.Totals(**msgspec.structs.asdict(usage)),
             begin=begin,
+            episode=None if begin is None else self._episode(begin.snapshot),
             end=self._end(changes),
             questions=tuple(self._question(question, stamp.now) for question in changes.questions),
             waits_for=tuple(open_questions) if changes.interrupted else (),
@@ -138,6 +141,17 @@ class StepRows:
             prompt=question.prompt,
             created_at=now,
             expires_at=datetime.fromtimestamp(question.expires_at, UTC),
+        )
+
+    def _episode(self, snapshot: Any) -> Opening:
+        """Return the episode that begins: who talks to which workflow, over which trigger."""
+        firing = self._loaded.trigger_node_id
+        types = (n["component_type"] for n in snapshot["nodes"] if n["node_id"] == firing)
+        trigger = self._loaded.trigger
+        return Opening(
+            workflow_id=self._loaded.workflow_id,
+            user_id=identify(detect_channel(trigger), trigger).canonical_id,
+            trigger_type=next(types, "").removeprefix("trigger_"),
         )
 
     def _end(self, changes: Changes) -> rows.End | None:

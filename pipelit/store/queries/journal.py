@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     Connection,
-    and_,
     bindparam,
     delete,
     exists,
@@ -21,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pipelit.store.queries import budgets, dispatches, failures, threads
+from pipelit.store.queries import budgets, dispatches, episodes, failures, threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
 from pipelit.store.queries.questions import Question, any_answered, forget_open, open_all
 from pipelit.store.schema import (
@@ -125,6 +124,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     appends: tuple[threads.ThreadAppend, ...] = ()
     totals: Totals | None = None
     begin: Begin | None = None
+    episode: episodes.Opening | None = None
+    """Opened with the first step."""
     end: End | None = None
     questions: tuple[Question, ...] = ()
     waits_for: tuple[str, ...] = ()
@@ -200,7 +201,10 @@ def write_step(conn: Connection, step: Step) -> Written:
         threads.append(conn, append)
     open_all(conn, step.execution_id, step.questions)
     dispatches.add(conn, step.execution_id, step.dispatches, due_at=step.now)
+    if step.episode is not None:
+        episodes.begin(conn, step.execution_id, step.episode, now=step.now)
     if step.end is not None:
+        episodes.finish(conn, step.execution_id, msgspec.structs.asdict(step.end), now=step.now)
         dispatches.note_roll_up(conn, step.execution_id, due_at=step.now)
         if step.end.status == "failed":
             failures.note(conn, step.execution_id, due_at=step.now)
@@ -218,22 +222,6 @@ def _settle(conn: Connection, step: Step, *, may_have_epic: bool) -> None:
         budgets.forget_nodes(conn, step.execution_id, {log.node_id for log in step.logs})
     if may_have_epic and step.starts:
         budgets.refuse_over_budget(conn, step.execution_id)
-
-
-def require_owner(conn: Connection, execution_id: str, owner: Owner) -> None:
-    """Make sure that *owner* may write for an execution until the transaction ends.
-
-    Raises:
-        Fenced: it may not.
-    """
-    mine = and_(
-        executions.c.id == execution_id,
-        executions.c.owner == owner.node_id,
-        executions.c.epoch == owner.epoch,
-        executions.c.status.not_in(TERMINAL),
-    )
-    if conn.scalar(select(executions.c.id).where(mine).with_for_update()) is None:
-        raise Fenced(execution_id)
 
 
 def _interrupt(conn: Connection, step: Step) -> bool:
@@ -398,6 +386,7 @@ def end_directly(
         return None
     stored = StoredEvent(last_seq, event.type, now.timestamp(), event.data)
     _insert(conn, execution_events, execution_id, (stored,))
+    episodes.finish(conn, execution_id, msgspec.structs.asdict(end), now=now)
     dispatches.note_roll_up(conn, execution_id, due_at=now)
     if end.status == "failed":
         failures.note(conn, execution_id, due_at=now)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, or_, select, update
 
 from pipelit.store.queries import budgets
 from pipelit.store.queries.executions import TERMINAL
-from pipelit.store.queries.journal import Owner
+from pipelit.store.queries.journal import Fenced, Owner
 from pipelit.store.queries.servers import live_server
 from pipelit.store.schema import executions
 
@@ -39,6 +39,22 @@ def adopt(
         return None
     budgets.release_open(conn, execution_id)  # whoever made the calls is gone
     return int(count)
+
+
+def require_owner(conn: Connection, execution_id: str, owner: Owner) -> None:
+    """Make sure that *owner* may write for an execution until the transaction ends.
+
+    Raises:
+        Fenced: it may not.
+    """
+    mine = and_(
+        executions.c.id == execution_id,
+        executions.c.owner == owner.node_id,
+        executions.c.epoch == owner.epoch,
+        executions.c.status.not_in(TERMINAL),
+    )
+    if conn.scalar(select(executions.c.id).where(mine).with_for_update()) is None:
+        raise Fenced(execution_id)
 
 
 def release_all(conn: Connection, owner: Owner) -> None:
