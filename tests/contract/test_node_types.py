@@ -14,7 +14,7 @@ from tests.contract import node_cases
 from tests.kit.bench_nodes import NodeBench
 from tests.kit.http_server import Answer, Seen, serve
 from tests.kit.model_server import ModelServer
-from tests.kit.node_tables import descriptions, functions, identities, shapes
+from tests.kit.node_tables import descriptions, functions, identities, shapes, signatures
 from tests.kit.node_world import CASES, GATEWAY_TOKEN, World
 from tests.kit.sandbox import bubblewrap
 from tests.kit.server_process import ServerProcess, free_port
@@ -107,7 +107,10 @@ async def test_every_function_is_offered_as_the_index_says(world: World) -> None
     async with world.nodes.agent(tools) as talk:
         offered = talk.offered
 
-    assert offered == {name: text for found in offering.values() for name, text in found.items()}
+    texts = {name: text for found in offering.values() for name, text in found.items()}
+    assert {name: told["description"] for name, told in offered.items()} == texts
+    for name, told in offered.items():
+        assert _written(told["parameters"]) == signatures()[name], name
 
 
 @pytest.fixture
@@ -124,6 +127,18 @@ async def test_a_type_does_what_its_section_says(
     """One success, one failure, the words of both."""
     with trio.fail_after(60):
         await CASES[component_type](world)
+
+
+def _written(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of a schema without their descriptions; they are all there is."""
+    assert (schema["type"], schema["additionalProperties"]) == ("object", False)
+    found = schema["properties"]
+    assert all(told.get("description") for told in found.values())
+    assert schema["required"] == [name for name, told in found.items() if "default" not in told]
+    return {
+        name: {k: v for k, v in told.items() if k in ("type", "default")}
+        for name, told in found.items()
+    }
 
 
 def _ports(told: list[dict[str, Any]]) -> dict[str, str]:

@@ -72,9 +72,9 @@ class Talk:
 
     @property
     def offered(self) -> dict[str, Any]:
-        """The functions the model is offered: `{name: description}`."""
+        """The functions the model is offered, as it is told of them, by name."""
         tools = self.call.body.get("tools", [])
-        return {tool["function"]["name"]: tool["function"]["description"] for tool in tools}
+        return {tool["function"]["name"]: tool["function"] for tool in tools}
 
 
 @dataclass

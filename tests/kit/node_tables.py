@@ -1,11 +1,19 @@
 """Reads the tables of the reference about node types. Contract: node-types.md §2, §3."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "node-types.md"
+TYPES = {
+    "str": "string",
+    "int": "integer",
+    "number": "number",
+    "object": "object",
+    "array": "array",
+}
 SLOTS = {"M": "model", "T": "tools", "Y": "memory", "P": "output_parser", "S": "skills"}
 
 
@@ -63,6 +71,29 @@ def functions() -> dict[str, dict[str, str]]:
             offered = dict(zip(names.split(" / "), texts.split(" / "), strict=True))
             found[node_type] = offered
     return found
+
+
+def signatures() -> dict[str, dict[str, Any]]:
+    """Return what §7–§9 write about parameters: `{function: properties of its schema}`.
+
+    Properties have `type`, and `default` unless they are required.
+    """
+    text = REFERENCE.read_text("utf-8").partition("\n## 7. ")[2].partition("\n## 10. ")[0]
+    written = re.findall(r"Tool: `(\w+)\(([^`]*)\)`", text)
+    written += re.findall(r"^\| `(\w+)` \| (\w+: [^|]*) \|", text, re.MULTILINE)
+    return {name: _parameters(listed) for name, listed in written}
+
+
+def _parameters(listed: str) -> dict[str, Any]:
+    found = re.findall(r"(\w+): (\w+)(\??)(?: = (\"[^\"]*\"|[^,\s]+))?", listed)
+    return {
+        name: {
+            "type": [TYPES[kind], "null"] if optional else TYPES[kind],
+            **({"default": None} if optional else {}),
+            **({"default": json.loads(default)} if default else {}),
+        }
+        for name, kind, optional, default in found
+    }
 
 
 def _rows(heading: str) -> Iterator[list[str]]:
