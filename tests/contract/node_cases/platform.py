@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from tests.kit.node_world import World, case
+from tests.kit.ws_client import ws_client
 
 WORKFLOW = "name: {name}\nsteps:\n  - {{id: say, type: reply_chat, message: hi}}"
 
@@ -149,6 +150,7 @@ async def task_tools(world: World) -> None:
     }
     assert bad == refused("One or more dependencies do not exist")
     assert lost == refused("Task not found")
+    await _running_task(world)
 
 
 @case
@@ -158,6 +160,26 @@ async def spawn_and_await(world: World) -> None:
     run = await world.nodes.run(nodes, "m -> a : llm, t -> a, x -> a : tool", fails=["a"])
 
     assert run.failure("a") == ("Unknown component type: 'spawn_and_await'", "ConfigError")
+
+
+async def _running_task(world: World) -> None:
+    """It ends with its execution, and whoever listens hears of it."""
+    epic_id = (await world.api.post("/epics/", {"title": "E"}))["id"]
+    task = await world.api.post("/tasks/", {"epic_id": epic_id, "title": "A"})
+    slug = await world.nodes.build({"n": ("wait", {"duration": 300})})
+    execution = await world.api.run(slug)
+    await world.api.wait_for(execution, node_id="n", status="waiting")
+    link = {"execution_id": execution, "status": "running"}
+    await world.api.call("PATCH", f"/tasks/{task['id']}/", link)
+    async with ws_client(world.site.url, token=world.api.key) as socket:
+        await socket.subscribe(f"epic:{epic_id}")
+        async with world.nodes.agent({"x": ("task_tools", {})}) as talk:
+            ended = await talk.ask_json("cancel_task", task_id=task["id"])
+        heard = await socket.hear_until("task_updated", status="cancelled")
+
+    assert ended["execution_cancelled"] is True
+    assert (await world.api.show(execution))["status"] == "cancelled"
+    assert heard[0]["data"]["id"] == task["id"]
 
 
 @case
