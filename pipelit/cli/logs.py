@@ -118,6 +118,6 @@ def tell(record: Any) -> str:
         words.append(f"{record['error']['type']}: {record['error']['message']}")
     elif record["reason"] not in (None, "normal"):
         words.append(record["reason"])
-    ids = ("execution_id", "schedule_id", "thread_id")
+    ids = ("execution_id", "schedule_id", "thread_id", "request_id")
     words += [f"{k}={v}" for k, v in record["detail"].items() if k not in ids and v is not None]
     return clean("  ".join(map(str, words)))

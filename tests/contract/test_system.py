@@ -209,3 +209,12 @@ async def test_a_request_is_followed_through_the_log(
     assert call["actor"] == f"/executions/{execution_id}"
     assert (call["execution_id"], call["node_id"]) == (execution_id, "thinker")
     assert (call["model"], call["outcome"]) == ("demo-1", "success")
+
+
+async def test_the_dashboard_shows_what_a_server_counts(people: People) -> None:
+    """Every metric in it is one of this server."""
+    dashboard = Path(__file__).parents[2] / "ops" / "deploy" / "grafana.json"
+    named = set(re.findall(r"pipelit_([a-z_]+)", dashboard.read_text()))
+    text = (await people.anyone.http.get("/metrics")).text
+
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in named} - families(text) == set()
