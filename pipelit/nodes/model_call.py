@@ -62,7 +62,7 @@ async def call_model(
         return await ask()
     except ContextOverflow:
         half = trim(conversation, sum(map(count_tokens, conversation)) // 2)
-        if half == conversation:
+        if half == conversation or (len(half) == 1 and not half[0].text):
             raise
         conversation = half
     return await ask()

@@ -2,9 +2,10 @@
 
 import pytest
 
+from pipelit.engine.compaction import Summary
 from pipelit.engine.messages import MessageUsage, ToolCall
 from pipelit.engine.outcome import Usage
-from pipelit.llm.types import ProviderError
+from pipelit.llm.types import ContextOverflow, ProviderError
 from pipelit.nodes.base import NodeError, config_error
 from tests.nodes.agents import SPEC, Port, Script, calls, message, run_agent, says
 from tests.nodes.test_agent_tools import ADD, add
@@ -314,3 +315,61 @@ async def test_the_prompt_begins_with_what_the_sandbox_offers():
 
     assert with_one.requests[0].messages[0].text == "## Environment Capabilities 1 5\n\nBe."
     assert without.requests[0].messages[0].text == "Be."
+
+
+class TestCompaction:
+    async def test_older_messages_give_way_to_a_summary(self) -> None:
+        """Written by the same model, without tools and unseen; its tokens count."""
+        old = [message("user" if n % 2 == 0 else "assistant", "x" * 400 + str(n)) for n in range(6)]
+        script, port = Script(says("They said x."), says("done")), Port(remembered=tuple(old))
+
+        outcome = await run_agent(
+            script,
+            port,
+            tools={"add": add},
+            conversation_memory=True,
+            context_window=1000,
+            model={"max_tokens": 100},
+            compacting="summarize",
+            compacting_trigger=50,
+            compacting_keep=2,
+        )
+
+        assert script.requests[0].tools == ()
+        assert script.texts(1) == [
+            ("user", "[Summary of the earlier conversation]\nThey said x."),
+            ("assistant", "x" * 400 + "5"),
+            ("user", "hi"),
+        ]
+        assert outcome.report.usage is not None
+        assert (outcome.report.usage.llm_calls, port.deltas) == (2, [("done", 0)])
+        assert [m.text for m in outcome.remember] == ["hi", "done", "They said x."]
+
+    async def test_later_runs_of_the_thread_go_on_with_it(self) -> None:
+        """They read the summary, not what it stands for."""
+        last = message("assistant", "b")
+        summary = Summary(before=last.id, message=message("user", "They said a."))
+        script = Script(says("done"))
+
+        await run_agent(
+            script,
+            Port(remembered=(message("user", "a"), last, summary.to_stored())),
+            conversation_memory=True,
+        )
+
+        assert [text for _, text in script.texts()] == [
+            "[Summary of the earlier conversation]\nThey said a.",
+            "b",
+            "hi",
+        ]
+
+
+async def test_a_prompt_that_is_too_long_after_all_is_shortened_once() -> None:
+    """What it has become the second time is final."""
+    long = ContextOverflow("no", code="BadRequestError", retryable=False, status=400)
+    script = Script(long, long)
+
+    with pytest.raises(ContextOverflow):
+        await run_agent(script, messages=(message("user", "x" * 400),))
+
+    assert [len(r.messages[-1].text) for r in script.requests] == [400, 192]
