@@ -1,17 +1,24 @@
 """The operator's commands: actors, logs, db, keys, completion. Contract: operations.md §4."""
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import sys
+import termios
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from click.testing import CliRunner, Result
 
 from pipelit.cli.app import program
 from pipelit.cli.logs import tell
 from tests.cli.fake_server import serving
-from tests.cli.test_commands import pipelit
-from tests.cli.test_top import CRASH, actor
+from tests.cli.test_commands import environment, pipelit
+from tests.cli.test_top import CRASH, INFO, actor, execution
 
 
 def run(directory: Path, *args: str, **environ: str) -> Result:
@@ -107,3 +114,59 @@ def test_shells_complete_every_command(tmp_path: Path, shell: str) -> None:
 
     assert script.exit_code == 0
     assert "_PIPELIT_COMPLETE" in script.stdout
+
+
+@pytest.mark.slow
+async def test_top_is_worked_by_keys_on_a_terminal(tmp_path: Path) -> None:
+    """Choose, cancel after a yes, leave; the terminal is as before."""
+    run = execution(1)
+    async with serving() as server:
+        server.answer("GET", "/system/info/", 200, INFO)
+        server.answer("GET", "/executions/", 200, {"items": [run], "total": 1})
+        server.answer("GET", "/system/actors/", 200, {"items": [actor("/hub")], "total": 1})
+        server.answer("GET", "/system/supervision/", 200, {"items": [CRASH], "total": 1})
+        cancel = f"/executions/{run['execution_id']}/cancel/"
+        server.answer("POST", cancel, 200, {**run, "status": "cancelled"})
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        before = termios.tcgetattr(theirs)
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                shown = bytearray()
+                nursery.start_soon(_listen, ours, shown)
+                process = await trio.lowlevel.open_process(
+                    [sys.executable, "-m", "pipelit", "top"],
+                    stdin=theirs,
+                    stdout=theirs,
+                    stderr=theirs,
+                    env={**environment(server, tmp_path), "TERM": "xterm-256color"},
+                )
+                await _until_shown(shown, "flow-1")
+                os.write(ours, b"c")
+                await _until_shown(shown, "y/n")
+                os.write(ours, b"y")
+                await server.cancelled.wait()
+                await _until_shown(shown, "is cancelled.")
+                os.write(ours, b"\t\r")
+                await _until_shown(shown, "Its records")
+                os.write(ours, b"q")
+                code = await process.wait()
+                after = termios.tcgetattr(theirs)
+                nursery.cancel_scope.cancel()
+        os.close(ours)
+        os.close(theirs)
+
+    assert code == 0, shown[-2000:].decode(errors="replace")
+    assert after == before
+    assert b"\x1b[?1049l" in shown
+
+
+async def _listen(terminal: int, shown: bytearray) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(terminal)
+        shown += os.read(terminal, 65536)
+
+
+async def _until_shown(shown: bytearray, text: str) -> None:
+    while text.encode() not in shown:
+        await trio.lowlevel.checkpoint()

@@ -39,7 +39,8 @@ def find_idle(conn: Connection, owner: Owner, *, has_slot: bool) -> tuple[Idle, 
 
 def count_by_status(conn: Connection) -> dict[str, int]:
     """Return how many executions have each status; a status that none has is left out."""
-    statement = select(executions.c.status, func.count().label("total")).group_by(executions.c.status)
+    status = executions.c.status
+    statement = select(status, func.count().label("total")).group_by(status)
     return {row.status: row.total for row in conn.execute(statement)}
 
 
