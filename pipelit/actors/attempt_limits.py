@@ -20,6 +20,11 @@ class Limits(msgspec.Struct, frozen=True):
     idle: float
     on_idle: Failure
 
+    @property
+    def wall_stands(self) -> bool:
+        """Whether `wall` stands while the attempt waits: an agent's `max_wall_time` goes on."""
+        return self.on_wall.code == "NodeTimeoutError"
+
 
 def limits_of(node: NodeDef) -> Limits:
     """Return the limits of each attempt of *node*."""

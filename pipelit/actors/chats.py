@@ -9,7 +9,7 @@ from collections import deque
 from typing import TypeAlias, assert_never
 
 from pipelit.actors import paths
-from pipelit.actors.manager import Join, ManagerMessage, Run
+from pipelit.actors.manager_messages import Join, ManagerMessage, Run
 from pipelit.actors.questions import Resumed
 from pipelit.actors.runtime import (
     Actor,

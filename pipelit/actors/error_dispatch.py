@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from pipelit.actors import paths
 from pipelit.actors.after_end import FailureNoted
-from pipelit.actors.manager import ManagerMessage, Start
+from pipelit.actors.manager_messages import ManagerMessage, Start
 from pipelit.actors.runtime import Actor, ActorError, ActorRef, Message
 from pipelit.clock import Clock, Ids, format_instant
 from pipelit.engine.error_dispatch import (

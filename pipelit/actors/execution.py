@@ -8,16 +8,23 @@ decides what runs next. Contract: engine.md §7, §8, §11; design: docs/actors.
 from typing import assert_never
 
 import msgspec
+import trio
+from sqlalchemy import Connection
 
 from pipelit.actors import after_end
 from pipelit.actors.beginning import find_beginning
+from pipelit.actors.child_waits import ChildWaits
+from pipelit.actors.children import Children
 from pipelit.actors.execution_messages import (
     AnswersDue,
     AttemptEnded,
     Cancel,
+    Counted,
     Due,
     ExecutionMessage,
-    LimitReached,
+    Resumed,
+    Suspended,
+    SwitchedOff,
     TakeAnswers,
     Waited,
     Worded,
@@ -30,6 +37,7 @@ from pipelit.actors.questions import Questions, announce, rejoin
 from pipelit.actors.run_clock import RunClock
 from pipelit.actors.runtime import Actor, Reply
 from pipelit.actors.step_rows import StepRows
+from pipelit.actors.switches import CANCELLED
 from pipelit.engine import endings
 from pipelit.engine.changes import Attempt, Changes, Ending, Failed
 from pipelit.engine.graph import Plan, Snapshot
@@ -40,8 +48,10 @@ from pipelit.engine.questions import is_confirmation
 from pipelit.engine.records import Asked, parse_record
 from pipelit.engine.retry import retry_delay
 from pipelit.engine.routing import is_handled
+from pipelit.store.queries import children
 from pipelit.store.queries import journal as rows
 from pipelit.store.queries.budgets import OverBudget
+from pipelit.store.queries.children import Kin
 from pipelit.store.queries.questions import list_answers
 
 ANSWER_INTERVAL = 1.0
@@ -69,20 +79,26 @@ class Execution(Actor[ExecutionMessage]):
         self._questions = Questions(parts.ids, open_seconds=parts.answer_seconds)
         self._looks_for_answers = False
         self._draining = False
+        self._written_off = False
+        self._parting = False
         self._over = False
         self._position = 0
         self._recovered: frozenset[str] = frozenset()
 
     async def on_start(self) -> None:
         """Load the run and go on with it; nothing to do if it has ended meanwhile."""
-        loaded = await self._parts.store.read(lambda conn: rows.load(conn, self._id), patient=True)
+        loaded, kin, some = await self._parts.store.read(self._load, patient=True)
         if loaded is None:
             self.ctx.stop()
             return
+        parts, system = self._parts, self.ctx.system
         self._loaded = loaded
-        self._clock = RunClock(self._parts.clock, loaded)
-        self._step_rows = StepRows(loaded, self._parts.owner, self._parts.ids)
-        self._ledger = open_ledger(self.ctx.system, self._parts.store, loaded)
+        self._clock = clock = RunClock(parts.clock, loaded)
+        self._step_rows = StepRows(loaded, parts.owner, parts.ids)
+        self._ledger = ledger = open_ledger(system, parts.store, parts.outlets, loaded, kin)
+        self._children = Children(system, parts, loaded, kin, ledger=ledger, clock=clock, some=some)
+        parent_id = None if kin is None else kin.parent_execution_id
+        self._switch = parts.switches.open(self._id, parent_id)
         if self._verdict is not None:
             self._rebuild()
             await self._end(self._verdict)
@@ -91,10 +107,25 @@ class Execution(Actor[ExecutionMessage]):
         else:
             await self._resume()
         if not self._over:
-            self.ctx.after(max(0.0, self._clock.remaining()), LimitReached())
+            self.ctx.start_soon(self._watch_limit, name="limit")
+
+    def _load(self, conn: Connection) -> tuple[rows.Loaded | None, Kin | None, bool]:
+        return (
+            rows.load(conn, self._id),
+            children.find_kin(conn, self._id),
+            children.has_children(conn, self._id),
+        )
+
+    async def _watch_limit(self) -> None:
+        """Stop the nodes when the time is over, also while the actor waits for the disk."""
+        await trio.sleep(max(0.0, self._clock.remaining()))
+        self._parts.switches.stop(self._id, self._clock.timed_out())
+        self.ctx.post(SwitchedOff())
 
     async def receive(self, message: ExecutionMessage) -> None:
         """Handle one message; see each message's docstring."""
+        if self._switch.ending is not None:
+            await self._end(self._switch.ending)
         match message:
             case AttemptEnded(node_id=node_id, result=result):
                 await self._attempt_ended(self._running.pop(node_id), result)
@@ -104,13 +135,15 @@ class Execution(Actor[ExecutionMessage]):
                     await self._commit(self._narrator.start_ready(now=self._clock.now()))
             case Waited(node_id=node_id):
                 await self._waited(node_id)
-            case LimitReached():
-                await self._end(self._clock.timed_out())
+            case SwitchedOff():
+                pass  # that is heard with every message
             case Cancel():
-                self._askers.append(self.defer(message))
-                await self._end(Ending(status="cancelled"))
+                await self._cancel(message)
             case WriteOff():
+                self._written_off = True
                 await self._finish()
+            case Suspended() | Resumed() | Counted():
+                await self._hear_of_children(message)
             case Worded():
                 await self._ask(message)
             case TakeAnswers():
@@ -130,6 +163,28 @@ class Execution(Actor[ExecutionMessage]):
         self._draining = True
         self._narrator.hold()
         self._stop_when_drained()
+
+    async def _cancel(self, request: Cancel) -> None:
+        if self._over:  # what it was told of just before was its end
+            self.reply(request, None)
+            return
+        self._askers.append(self.defer(request))
+        await self._end(CANCELLED)
+
+    async def _hear_of_children(self, message: Suspended | Resumed | Counted) -> None:
+        match message:
+            case Suspended(node_id=node_id):
+                self._narrator.suspended.add(node_id)
+                if self._ending is None and not self._over:
+                    await self._commit(self._narrator.start_ready(now=self._clock.now()))
+                self._stop_when_drained()
+            case Resumed(node_id=node_id):
+                self._narrator.suspended.discard(node_id)
+            case Counted(descendants=descendants, gone=gone):
+                self._narrator.descendants = descendants
+                if gone:
+                    self._parting = self._children.some = False
+                    await self._finish()
 
     async def _begin(self) -> None:
         beginning = await find_beginning(self._parts.store, self._parts.plans, self._loaded)
@@ -174,6 +229,7 @@ class Execution(Actor[ExecutionMessage]):
             task = self._prepare(node_id)
             self._running[node_id] = task
             task.scope = self.ctx.start_soon(self._run, task, name=node_id)
+            self._switch.add(node_id, task.scope)
 
     def _prepare(self, node_id: str) -> AttemptTask:
         return self._parts.runner.prepare(
@@ -185,6 +241,7 @@ class Execution(Actor[ExecutionMessage]):
             remaining=self._clock.remaining(),
             recovered=node_id in self._recovered,
             step_rows=self._step_rows,
+            waits=ChildWaits(self._children, post=self.ctx.post),
             stamp=self._clock.stamp,
         )
 
@@ -198,12 +255,12 @@ class Execution(Actor[ExecutionMessage]):
 
     async def _attempt_ended(self, task: AttemptTask, result: Outcome | Failure | None) -> None:
         self._recovered -= {task.node_id}
+        self._switch.remove(task.node_id)
         if isinstance(result, Failure):  # a retry continues from there
             self._loaded.checkpoints[task.key] = task.checkpoint
         if self._ending is not None:
             self._stopped[task.node_id] = (task.attempt(), task.cut_off(self._ending, result))
-            if not self._running:
-                await self._finish()
+            await self._finish()
             return
         match result:
             case Outcome(delay_seconds=delay) if delay is not None:
@@ -328,15 +385,19 @@ class Execution(Actor[ExecutionMessage]):
         if self._ending is not None or self._over:
             return
         self._ending = ending
-        for task in self._running.values():
-            task.scope.cancel(reason=f"execution {ending.status}")
+        self._parts.switches.stop(self._id, ending)
         if self._running:
             self.ctx.after(STOP_DEADLINE, WriteOff())
-        else:
-            await self._finish()
+        await self._finish()
 
     async def _finish(self) -> None:
-        if self._ending is None or self._over:
+        """Write the end, once all nodes are gone, or written off, and then all children."""
+        if self._ending is None or self._over or (self._running and not self._written_off):
+            return
+        if self._children.some:
+            if not self._parting:
+                self._parting = True
+                self.ctx.start_soon(self._part, name="children")
             return
         for node_id, task in self._running.items():
             self._stopped[node_id] = (task.attempt(), task.cut_off(self._ending, None))
@@ -344,6 +405,10 @@ class Execution(Actor[ExecutionMessage]):
             self._ending, self._stopped, elapsed_ms=self._clock.elapsed_ms(), last=self._last
         )
         await self._commit(changes)
+
+    async def _part(self) -> None:
+        await self._children.cancel()
+        self.ctx.post(Counted(await self._children.descendants(), gone=True))
 
     async def _commit(
         self,
@@ -394,7 +459,9 @@ class Execution(Actor[ExecutionMessage]):
                 await self._break(changes.broken)
             if changes.interrupted:  # an answer came in between
                 self.ctx.post(AnswersDue())
+            if self._switch.ending is not None and self._ending is None:
+                self.ctx.post(SwitchedOff())  # it was stopped while the actor could not hear
 
     def _stop_when_drained(self) -> None:
-        if self._draining and not self._running:
+        if self._draining and not self._running.keys() - self._narrator.suspended:
             self.ctx.stop()

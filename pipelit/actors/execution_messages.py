@@ -3,6 +3,7 @@
 from typing import TypeAlias
 
 from pipelit.actors.runtime import Message, Request
+from pipelit.engine.descendants import Descendants
 from pipelit.engine.outcome import Failure, Outcome
 from pipelit.engine.questions import Asking
 
@@ -30,8 +31,27 @@ class Waited(Message, frozen=True):
     node_id: str
 
 
-class LimitReached(Message, frozen=True):
-    """The execution has used its time."""
+class SwitchedOff(Message, frozen=True):
+    """The execution is to end: its time is over, or it was stopped by its id."""
+
+
+class Suspended(Message, frozen=True):
+    """A node waits for its children."""
+
+    node_id: str
+
+
+class Resumed(Message, frozen=True):
+    """The children that a node waited for have ended."""
+
+    node_id: str
+
+
+class Counted(Message, frozen=True):
+    """What the descendants have used so far. `gone`: none of them is left, and none will come."""
+
+    descendants: Descendants
+    gone: bool = False
 
 
 class WriteOff(Message, frozen=True):
@@ -58,7 +78,10 @@ ExecutionMessage: TypeAlias = (
     | AttemptEnded
     | Due
     | Waited
-    | LimitReached
+    | SwitchedOff
+    | Suspended
+    | Resumed
+    | Counted
     | WriteOff
     | Worded
     | TakeAnswers

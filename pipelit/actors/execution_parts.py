@@ -1,10 +1,12 @@
 """What executions share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pipelit.actors.ledger import Outlets
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
+from pipelit.actors.switches import Switches
 from pipelit.clock import Clock, Ids
 from pipelit.engine.graph import Plan
 from pipelit.engine.journal import RunState
@@ -29,6 +31,10 @@ class ExecutionParts:
     size_limits: SizeLimits
     answer_seconds: float = 300.0
     """How long a question to a person stays open."""
+    default_limit: int = 900
+    """Seconds of a child whose workflow sets no limit."""
+    outlets: Outlets = field(default_factory=Outlets)
+    switches: Switches = field(default_factory=Switches)
     on_begun: Callable[[float], object] = lambda _: None
     """Told of each execution that begins how many seconds it had waited; for metrics."""
 

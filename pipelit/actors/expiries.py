@@ -10,7 +10,7 @@ from typing import TypeAlias, assert_never
 import structlog
 
 from pipelit.actors import paths
-from pipelit.actors.manager import ManagerMessage, TakeAnswers
+from pipelit.actors.manager_messages import ManagerMessage, TakeAnswers
 from pipelit.actors.questions import QuestionOpen
 from pipelit.actors.runtime import Actor, ActorError, ActorRef, Message
 from pipelit.clock import Clock

@@ -9,9 +9,10 @@ import math
 from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias, assert_never
+from typing import Any, assert_never
 
 import trio
+from sqlalchemy import Connection
 
 from pipelit.actors import after_end, paths
 from pipelit.actors.execution import Execution
@@ -19,6 +20,21 @@ from pipelit.actors.execution_messages import Cancel
 from pipelit.actors.execution_messages import TakeAnswers as TakeThem
 from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.hub import Announcement, Audience, Publisher
+from pipelit.actors.manager_messages import (
+    Adopted,
+    AnswersTaken,
+    CancelExecution,
+    Exited,
+    GiveUp,
+    Join,
+    ManagerMessage,
+    Released,
+    Run,
+    Start,
+    StartChildren,
+    TakeAnswers,
+    TakeUp,
+)
 from pipelit.actors.recovery import only_waits
 from pipelit.actors.runtime import (
     Actor,
@@ -28,111 +44,25 @@ from pipelit.actors.runtime import (
     Exit,
     ExitReason,
     MailboxFull,
-    Message,
     Reply,
-    Request,
     Restart,
     get_origin,
 )
+from pipelit.actors.switches import CANCELLED
 from pipelit.engine.changes import Ending
 from pipelit.errors import Unavailable
+from pipelit.store.queries import children, journal, ownership
 from pipelit.store.queries import executions as executions_queries
-from pipelit.store.queries import journal, ownership
+from pipelit.store.queries.standing import Standing, find_standing
 
 MAX_RECOVERIES = 3
 CANCEL_TIMEOUT = 30.0
 CANCEL_PAUSE = 0.1
 
-CANCELLED = Ending(status="cancelled")
 POISON = Ending(
     status="failed",
     error_message="Execution recovered as failed: exceeded 3 recovery attempts",
     error_code="PoisonExecution",
-)
-
-
-class Start(Message, frozen=True):
-    """Pending executions to run, in this order, as slots are free. Known ones are ignored."""
-
-    execution_ids: tuple[str, ...]
-
-
-class Run(Request[None], frozen=True):
-    """Run a pending execution as soon as a slot is free. Replies when it does not run any more."""
-
-    execution_id: str
-
-
-class Join(Request[None], frozen=True):
-    """As `Run`, for an execution whose status is not known: it may run, or have ended, already."""
-
-    execution_id: str
-
-
-class TakeUp(Message, frozen=True):
-    """A running execution without a live owner. `crashed`: its owner did not release it."""
-
-    execution_id: str
-    crashed: bool
-
-
-class GiveUp(Message, frozen=True):
-    """An execution without a live owner that ends now instead of being taken up."""
-
-    execution_id: str
-    ending: Ending
-
-
-class CancelExecution(Request[None], frozen=True):
-    """Cancel an execution. Replies when it is terminal and everything in it is gone."""
-
-    execution_id: str
-
-
-class TakeAnswers(Request[None], frozen=True):
-    """An answer was stored. Replies when its execution has gone on with it, or does not run."""
-
-    execution_id: str
-
-
-class AnswersTaken(Message, frozen=True):
-    """The actor of an execution has gone on with the answers it found."""
-
-    execution_id: str
-
-
-class Exited(Message, frozen=True):
-    """The actor of an execution ended."""
-
-    execution_id: str
-    exit: Exit
-
-
-class Adopted(Message, frozen=True):
-    """A running execution is ours now. `verdict`: how it ends instead of going on."""
-
-    execution_id: str
-    verdict: Ending | None = None
-
-
-class Released(Message, frozen=True):
-    """An execution that is not to run here: whoever waits for it may go on."""
-
-    execution_id: str
-
-
-ManagerMessage: TypeAlias = (
-    Start
-    | Run
-    | Join
-    | TakeUp
-    | GiveUp
-    | CancelExecution
-    | TakeAnswers
-    | AnswersTaken
-    | Exited
-    | Adopted
-    | Released
 )
 
 
@@ -145,6 +75,7 @@ class Manager(Actor[ManagerMessage]):
         self._grace = grace
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, ActorRef[Any]] = {}
+        self._parents: dict[str, str] = {}  # {active child: its parent}: these take no slot
         self._waiting: dict[str, list[Reply[None]]] = {}
         self._answering: dict[str, list[Reply[None]]] = {}  # who answered, until it is taken
 
@@ -153,13 +84,17 @@ class Manager(Actor[ManagerMessage]):
         self._publisher = Publisher(self.ctx.system.ref(paths.HUB))
         room = self.ctx.system.snapshot(paths.EXECUTIONS)
         for info in room.children if room is not None else ():
-            self._watch(info.path.rpartition("/")[2])
+            parent_id = info.detail.get("parent_execution_id")
+            self._watch(info.path.rpartition("/")[2], None if parent_id is None else str(parent_id))
 
     async def receive(self, message: ManagerMessage) -> None:
         """Handle one message; see each message's docstring."""
         match message:
             case Start(execution_ids=ids):
                 self._enqueue(*ids)
+            case StartChildren(parent_id=parent_id, execution_ids=ids):
+                for execution_id in ids:
+                    self._launch(execution_id, parent_id=parent_id)
             case Run(execution_id=execution_id):
                 self._wait_for(execution_id, self.defer(message))
                 self._enqueue(execution_id)
@@ -174,6 +109,7 @@ class Manager(Actor[ManagerMessage]):
                     self.ctx.start_soon(self._adopt_to_end, execution_id, ending)
             case CancelExecution(execution_id=execution_id):
                 self._queue.pop(execution_id, None)
+                self._parts.switches.stop(execution_id, CANCELLED)
                 self.ctx.start_soon(self._cancel, execution_id, self.defer(message))
             case TakeAnswers(execution_id=execution_id):
                 self._take_answers(execution_id, self.defer(message))
@@ -181,8 +117,8 @@ class Manager(Actor[ManagerMessage]):
                 self._thank(execution_id)
             case Exited(execution_id=execution_id, exit=ended):
                 self._exited(execution_id, ended)
-            case Adopted(execution_id=execution_id, verdict=verdict):
-                self._launch(execution_id, verdict)
+            case Adopted(execution_id=execution_id, verdict=verdict, parent_id=parent_id):
+                self._launch(execution_id, verdict, parent_id=parent_id)
                 if execution_id in self._answering:
                     self.ctx.start_soon(self._pass_on, execution_id)
             case Released(execution_id=execution_id):
@@ -197,11 +133,13 @@ class Manager(Actor[ManagerMessage]):
         self._fill()
 
     def _fill(self) -> None:
-        while self._queue and len(self._active) < self._max_running:
+        while self._queue and len(self._active) - len(self._parents) < self._max_running:
             execution_id, _ = self._queue.popitem(last=False)
             self._launch(execution_id)
 
-    def _launch(self, execution_id: str, verdict: Ending | None = None) -> None:
+    def _launch(
+        self, execution_id: str, verdict: Ending | None = None, *, parent_id: str | None = None
+    ) -> None:
         if execution_id in self._active or self.ctx.is_stopping:
             return
         self._queue.pop(execution_id, None)
@@ -213,18 +151,22 @@ class Manager(Actor[ManagerMessage]):
                 start=partial(Execution, execution_id, self._parts, verdict=verdict),
                 restart=Restart.TEMPORARY,
                 grace=self._grace,
-                detail={**get_origin(), "execution_id": execution_id},
+                detail={**get_origin(), "execution_id": execution_id}
+                | ({} if parent_id is None else {"parent_execution_id": parent_id}),
             ),
         )
-        self._watch(execution_id)
+        self._watch(execution_id, parent_id)
 
-    def _watch(self, execution_id: str) -> None:
+    def _watch(self, execution_id: str, parent_id: str | None) -> None:
         ref = self.ctx.system.ref(paths.execution(execution_id))
         self._active[execution_id] = ref
+        if parent_id is not None:
+            self._parents[execution_id] = parent_id
         self.ctx.watch(ref, partial(Exited, execution_id))
 
     def _exited(self, execution_id: str, ended: Exit) -> None:
         self._active.pop(execution_id, None)
+        self._parents.pop(execution_id, None)
         crashed = ended.reason is ExitReason.CRASHED
         if crashed or execution_id in self._answering:
             self.ctx.start_soon(self._adopt, execution_id, crashed)
@@ -276,38 +218,54 @@ class Manager(Actor[ManagerMessage]):
 
     async def _take_up(self, execution_id: str, crashed: bool) -> None:
         """Adopt what another server left behind; who only waited did not crash it."""
-        loaded = await self._parts.store.read(
-            lambda conn: journal.load(conn, execution_id), patient=True
+        loaded, live = await self._parts.store.read(
+            lambda conn: (
+                journal.load(conn, execution_id),
+                children.live_children(conn, execution_id),
+            ),
+            patient=True,
         )
-        waited = loaded is not None and only_waits(loaded)
+        waited = loaded is not None and only_waits(loaded, live.values())
         await self._adopt(execution_id, crashed and not waited)
 
     async def _adopt(self, execution_id: str, crashed: bool) -> None:
-        count = await self._parts.store.write(
-            lambda conn: ownership.adopt(conn, execution_id, self._parts.owner, crashed=crashed),
-            key=execution_id,
-            patient=True,
-        )
-        if count is None:
+        before, count = await self._own(execution_id, crashed=crashed)
+        if before is None or count is None:
             self.ctx.post(Released(execution_id))
         elif count > MAX_RECOVERIES + 1:  # not even its end could be brought up
+            await self._cancel_children(execution_id)
             await self._end_directly(execution_id, POISON, unstarted=False)
             self.ctx.post(Released(execution_id))
         else:
-            self.ctx.emit("recovered", execution_id=execution_id, recovery_count=count)
+            self.ctx.emit(
+                "recovered",
+                execution_id=execution_id,
+                from_status=before.status,
+                recovery_count=count,
+                previous_owner=before.owner,
+            )
             verdict = POISON if count > MAX_RECOVERIES else None
-            self.ctx.post(Adopted(execution_id, verdict))
+            self.ctx.post(Adopted(execution_id, verdict, before.parent_execution_id))
 
     async def _adopt_to_end(self, execution_id: str, ending: Ending) -> None:
-        count = await self._parts.store.write(
-            lambda conn: ownership.adopt(
-                conn, execution_id, self._parts.owner, crashed=False, to_end=True
-            ),
-            key=execution_id,
-            patient=True,
-        )
-        after = Released(execution_id) if count is None else Adopted(execution_id, ending)
-        self.ctx.post(after)
+        before, count = await self._own(execution_id, crashed=False, to_end=True)
+        if before is None or count is None:
+            self.ctx.post(Released(execution_id))
+        else:
+            self.ctx.post(Adopted(execution_id, ending, before.parent_execution_id))
+
+    async def _own(
+        self, execution_id: str, *, crashed: bool, to_end: bool = False
+    ) -> tuple[Standing | None, int | None]:
+        """Make an execution ours; return how it stood before, and its recoveries so far."""
+
+        def unit(conn: Connection) -> tuple[Standing | None, int | None]:
+            before = find_standing(conn, execution_id)
+            owner = self._parts.owner
+            count = ownership.adopt(conn, execution_id, owner, crashed=crashed, to_end=to_end)
+            return before, count
+
+        return await self._parts.store.write(unit, key=execution_id, patient=True)
 
     async def _cancel(self, execution_id: str, reply: Reply[None]) -> None:
         """Cancel, however often the execution changes hands meanwhile."""
@@ -342,6 +300,14 @@ class Manager(Actor[ManagerMessage]):
             case _:
                 return True
 
+    async def _cancel_children(self, execution_id: str) -> None:
+        """Cancel the children of an execution that has no actor to do it."""
+        while live := await self._parts.store.read(
+            lambda conn: children.live_children(conn, execution_id), patient=True
+        ):
+            for child_id in live:
+                await self._cancel_once(child_id)
+
     async def _end_directly(self, execution_id: str, ending: Ending, *, unstarted: bool) -> None:
         now = self._parts.clock.now()
         data: dict[str, Any] = {"execution_id": execution_id}
@@ -354,7 +320,7 @@ class Manager(Actor[ManagerMessage]):
         )
         event = journal.EventDraft(f"execution_{ending.status}", data)
 
-        def unit(conn: Any) -> tuple[Any, Any]:
+        def unit(conn: Connection) -> tuple[Any, Any]:
             stored = journal.end_directly(
                 conn, execution_id, end, event, now=now, unstarted=unstarted
             )

@@ -7,13 +7,15 @@ an agent's progress through the ledger. Contract: engine.md §8.2, §11.2, §20.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 import trio
 
 from pipelit.actors.attempt_limits import limits_of
+from pipelit.actors.attempt_ports import Asker, Expressions, Waits
+from pipelit.actors.attempt_time import AttemptTime
 from pipelit.actors.budgets import Budgets, Purse
 from pipelit.actors.ledger import Ledger
 from pipelit.actors.step_rows import Stamp, StepRows
@@ -41,6 +43,7 @@ from pipelit.nodes.base import (
     RunIdentity,
     WithConfig,
 )
+from pipelit.nodes.children import ChildBatch, ChildEnd
 from pipelit.store import Store
 from pipelit.store.queries.journal import Loaded
 from pipelit.store.queries.threads import MAX_MESSAGES, history
@@ -50,24 +53,7 @@ MAX_PROGRESS_BYTES = 16_777_216
 
 log = structlog.get_logger(__name__)
 
-
-class ResolvedConfig(Protocol):
-    """A node's config with its expressions resolved, and what could not be."""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The config object."""
-
-    @property
-    def warnings(self) -> Sequence[dict[str, Any]]:
-        """Warnings `expression_unresolved`."""
-
-
-class Expressions(Protocol):
-    """Resolves the expressions of a config. Raises `NodeError` where the node is strict."""
-
-    async def resolve(self, node: NodeDef, context: Mapping[str, Any]) -> ResolvedConfig:
-        """Resolve every expression of *node*'s config against *context* (engine.md §20.4)."""
+_Ended = TypeVar("_Ended", Outcome, Failure, Outcome | Failure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +75,7 @@ class NodeRunner:
         node_id: str,
         ledger: Ledger,
         step_rows: StepRows,
+        waits: Waits,
         stamp: Callable[[], Stamp],
         started_at: datetime,
         remaining: float,
@@ -126,6 +113,7 @@ class NodeRunner:
             purse=self.budgets.purse(loaded.id, node_id),
             ledger=ledger,
             step_rows=step_rows,
+            waits=waits,
             stamp=stamp,
             started_at=started_at,
             remaining=remaining,
@@ -151,6 +139,7 @@ class AttemptTask:
     purse: Purse
     ledger: Ledger
     step_rows: StepRows
+    waits: Waits
     stamp: Callable[[], Stamp]
     started_at: datetime
     remaining: float
@@ -160,8 +149,7 @@ class AttemptTask:
     _report: Report = field(default_factory=Report)
     _begun: float = 0.0
     _ended: float | None = None
-    _idle: trio.CancelScope | None = None
-    _idle_limit: float = float("inf")
+    _time: AttemptTime | None = None
     _saves: int = 0
     _kept: int = 0
 
@@ -188,7 +176,7 @@ class AttemptTask:
     def cut_off(self, ending: Ending, result: Outcome | Failure | None) -> Failure:
         """Return the failure of an attempt that the end of its execution cut off."""
         report = self._report if result is None else result.report
-        return stopped_by(ending, cleaned(report))
+        return self._with_children(stopped_by(ending, cleaned(report)))
 
     async def run(self) -> Outcome | Failure:
         """Make the attempt. Every way to fail is a `Failure`; only cancellation goes through.
@@ -200,15 +188,15 @@ class AttemptTask:
         try:
             # Every line of the component, its tools and its model calls says whose it is.
             with structlog.contextvars.bound_contextvars(**ids):
-                return storable(await self._limited())
+                return self._with_children(storable(await self._limited()))
         finally:
             self._ended = trio.current_time()
 
     async def _limited(self) -> Outcome | Failure:
         limits = limits_of(self.node)
-        self._idle_limit = limits.idle
-        with trio.move_on_after(limits.wall):
-            with trio.move_on_after(limits.idle) as self._idle:
+        self._time = time = AttemptTime(limits)
+        with time.wall:
+            with time.idle:
                 return await self._guarded()
             return self._with_report(limits.on_idle)
         return self._with_report(limits.on_wall)
@@ -324,6 +312,12 @@ class AttemptTask:
     def _with_report(self, failure: Failure) -> Failure:
         return msgspec.structs.replace(failure, report=self._report)
 
+    def _with_children(self, result: _Ended) -> _Ended:
+        if not self.waits.ids:
+            return result
+        report = msgspec.structs.replace(result.report, child_execution_ids=self.waits.ids)
+        return msgspec.structs.replace(result, report=report)
+
     # The RunPort of the component.
 
     @property
@@ -338,8 +332,8 @@ class AttemptTask:
 
     def alive(self) -> None:
         """Move the inactivity deadline."""
-        if self._idle is not None:
-            self._idle.deadline = trio.current_time() + self._idle_limit
+        if self._time is not None:
+            self._time.alive()
 
     def note(self, report: Report) -> None:
         """Remember what the log row will say if the attempt is cut off."""
@@ -386,6 +380,20 @@ class AttemptTask:
             lambda conn: history(conn, thread, self.node_id, limit=MAX_MESSAGES)
         )
         return tuple(parse_message(entry.message) for entry in found)
+
+    async def run_children(
+        self, batch: ChildBatch, tell: Callable[[tuple[str, ...]], Sequence[RunEvent]]
+    ) -> tuple[ChildEnd, ...]:
+        """Run child executions and wait for them."""
+        if self._time is None:
+            raise RuntimeError("only a running attempt has children")
+
+        def placed(ids: tuple[str, ...]) -> Sequence[RunEvent]:
+            return [self._placed(event) for event in tell(ids)]
+
+        known = {k: v for k, v in self.view["user_context"].items() if k != "user_profile_id"}
+        asker = Asker(node_id=self.node_id, user_context=known)
+        return await self.waits.run(asker, batch, placed, self._time)
 
 
 def _attached(plan: Plan, node_id: str) -> Attached:

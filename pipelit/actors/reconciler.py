@@ -4,7 +4,7 @@ A loop, not a step of the start. An error with one execution is recorded, distur
 tried again in the next round. Contract: engine.md §10.3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -12,12 +12,12 @@ import structlog
 
 from pipelit.actors import paths
 from pipelit.actors.chats import ChatMessage, Wake
-from pipelit.actors.manager import GiveUp, ManagerMessage, Start, TakeUp
+from pipelit.actors.manager_messages import GiveUp, ManagerMessage, Start, StartChildren, TakeUp
 from pipelit.actors.runtime import Actor, ActorError, ActorRef, Family, Message
 from pipelit.clock import Clock
 from pipelit.engine.changes import Ending
 from pipelit.store import Store, StoreError
-from pipelit.store.queries import journal, ownership
+from pipelit.store.queries import children, journal, ownership
 
 INTERVAL = 30.0
 PAGE = 500
@@ -77,8 +77,9 @@ class Reconciler(Actor[ReconcilerMessage]):
         after = 0
         while page := await self._orphans(after):
             after = page[-1].created_seq
+            parents = await self._parents([o.id for o in page if o.status == "pending"])
             for orphan in page:
-                self._take_up(orphan)
+                self._take_up(orphan, parents.get(orphan.id))
         await self._find_lost()
 
     async def _orphans(self, after: int) -> list[ownership.Orphan]:
@@ -86,9 +87,14 @@ class Reconciler(Actor[ReconcilerMessage]):
             lambda conn: ownership.find_orphans(conn, self._owner, after=after, limit=PAGE)
         )
 
-    def _take_up(self, orphan: ownership.Orphan) -> None:
+    async def _parents(self, execution_ids: list[str]) -> Mapping[str, str]:
+        return await self._store.read(lambda conn: children.parents_of(conn, execution_ids))
+
+    def _take_up(self, orphan: ownership.Orphan, parent_id: str | None) -> None:
         if orphan.status == "pending":
-            if orphan.serial:
+            if parent_id is not None:
+                self._tell(self._manager, StartChildren(parent_id, (orphan.id,)), orphan.id)
+            elif orphan.serial:
                 self._tell(self._chats.ref(orphan.thread_id), Wake(), orphan.id)
             else:
                 self._tell(self._manager, Start((orphan.id,)), orphan.id)

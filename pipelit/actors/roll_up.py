@@ -1,12 +1,12 @@
-"""Carries the end of an execution over to the tasks linked to it, and to their epics.
+"""Carries the beginning and the end of an execution over to its tasks, and to their epics.
 
 What is to be done is a row, written with the end; it is done and marked in one transaction, so a
 crash only delays it. Contract: engine.md §25.5, tasks.md "Linked execution ends".
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias, assert_never
 
 import msgspec
@@ -22,7 +22,7 @@ from pipelit.clock import Clock
 from pipelit.engine.output import delivery_text
 from pipelit.store import Store
 from pipelit.store.queries import dispatches, epics, roll_up, tasks
-from pipelit.store.queries.dispatches import ROLL_UP
+from pipelit.store.queries.dispatches import LINK, ROLL_UP
 from pipelit.store.queries.epics import EpicRow
 from pipelit.store.queries.tasks import TaskRow
 
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class Look(Message, frozen=True):
-    """An execution has ended."""
+    """An execution has ended, or begins to work on a task."""
 
 
 class Work(Message, frozen=True):
@@ -97,27 +97,43 @@ class RollUp(Actor[RollUpMessage]):
 
     async def _work(self) -> None:
         try:
-            while due := await self._due():
-                for execution_id in due:
-                    await self._try(execution_id)
+            for kind, work in ((LINK, self._link), (ROLL_UP, self._roll_up)):
+                while due := await self._due(kind):
+                    for execution_id in due:
+                        await self._try(kind, execution_id, work)
         except Exception as error:  # noqa: BLE001  # the rows stay: the next round tries again
             log.warning("roll-ups postponed", error=str(error))
 
-    async def _due(self) -> list[str]:
+    async def _due(self, kind: str) -> list[str]:
         now = self._clock.now()
         return await self._store.read(
-            lambda conn: dispatches.list_due(conn, ROLL_UP, now=now, limit=PAGE)
+            lambda conn: dispatches.list_due(conn, kind, now=now, limit=PAGE)
         )
 
-    async def _try(self, execution_id: str) -> None:
+    async def _try(
+        self, kind: str, execution_id: str, work: Callable[[str], Awaitable[None]]
+    ) -> None:
         try:
-            await self._roll_up(execution_id)
+            await work(execution_id)
         except Exception as error:  # must not keep the others: tried again later
             log.exception("roll-up failed", execution_id=execution_id, error=str(error))
             due_at = self._clock.now() + timedelta(seconds=INTERVAL)
             await self._store.write(
-                lambda conn: dispatches.postpone(conn, ROLL_UP, execution_id, due_at=due_at)
+                lambda conn: dispatches.postpone(conn, kind, execution_id, due_at=due_at)
             )
+
+    async def _link(self, execution_id: str) -> None:
+        """Tell of the tasks that an execution runs; the links were stored with it."""
+        linked = await self._store.read(lambda conn: roll_up.linked_tasks(conn, execution_id))
+        now = self._clock.now()
+
+        def unit(conn: Connection) -> list[_RolledUp]:
+            if not dispatches.finish_once(conn, LINK, execution_id):
+                return []
+            found = roll_up.linked_tasks(conn, execution_id)
+            return [_renew_epic(conn, task_id, epic_id, now=now) for task_id, epic_id in found]
+
+        await self._turns.write([channel(epic_id) for _, epic_id in linked], unit, _tell)
 
     async def _roll_up(self, execution_id: str) -> None:
         linked = await self._store.read(lambda conn: roll_up.linked_tasks(conn, execution_id))
@@ -162,13 +178,19 @@ def _settle(conn: Connection, task_id: str, values: dict[str, Any]) -> _RolledUp
     unblocked: Sequence[str] = ()
     if values["status"] == "completed" and before.status != "completed":
         unblocked = unblock_after(conn, before, now=now)
-    recount(conn, before.epic_id)
-    epics.update_epic(conn, before.epic_id, {"updated_at": now})
+    changed = _renew_epic(conn, task_id, before.epic_id, now=now)
+    return msgspec.structs.replace(changed, unblocked=tasks.find_tasks(conn, unblocked))
+
+
+def _renew_epic(conn: Connection, task_id: str, epic_id: str, *, now: datetime) -> _RolledUp:
+    """Count the tasks of an epic again after one has changed."""
+    recount(conn, epic_id)
+    epics.update_epic(conn, epic_id, {"updated_at": now})
     (after,) = tasks.find_tasks(conn, [task_id])
-    epic = epics.find_epic(conn, before.epic_id)
+    epic = epics.find_epic(conn, epic_id)
     if epic is None:
         raise LookupError(f"the epic of task {task_id} is gone: its tasks go with it")
-    return _RolledUp(after, tasks.find_tasks(conn, unblocked), epic)
+    return _RolledUp(after, (), epic)
 
 
 def _tell(changes: Sequence[_RolledUp]) -> Iterator[News]:

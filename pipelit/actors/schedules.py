@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from pipelit.actors import paths, schedule_units
-from pipelit.actors.manager import Join, ManagerMessage, Run
+from pipelit.actors.manager_messages import Join, ManagerMessage, Run
 from pipelit.actors.runtime import (
     Actor,
     ActorDied,

@@ -43,6 +43,7 @@ def build_execution_parts(base: Base, system: System) -> ExecutionParts:
             node_output=settings.max_node_output_bytes, state=settings.max_state_bytes
         ),
         answer_seconds=settings.confirmation_timeout_seconds,
+        default_limit=settings.max_execution_seconds,
         on_begun=base.metrics.execution_began,
     )
 

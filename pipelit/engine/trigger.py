@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from pipelit.engine.values import to_text
+
 _NUMBER = re.compile("-?[1-9][0-9]{0,17}")
 
 
@@ -65,6 +67,21 @@ def gateway_trigger(
         "user_name": user_name,
         "protocol": protocol,
         "payload": payload,
+    }
+
+
+def workflow_trigger(
+    payload: dict[str, Any], *, source_workflow: str, parent_execution_id: str
+) -> dict[str, Any]:
+    """Normalise what a parent gives its child: `{text, payload}`, or what its mapping says."""
+    inner = payload.get("payload")
+    return {
+        **payload,
+        "text": to_text(payload.get("text")),
+        "payload": inner if isinstance(inner, dict) else payload,
+        "source": "workflow",
+        "source_workflow": source_workflow,
+        "parent_execution_id": parent_execution_id,
     }
 
 

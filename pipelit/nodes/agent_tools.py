@@ -25,6 +25,7 @@ from pipelit.nodes.base import (
     ToolFactory,
     config_error,
 )
+from pipelit.nodes.children import ChildBatch, ChildEnd
 from pipelit.nodes.tool_arguments import ArgumentChecker
 
 MAX_CALLS = 128
@@ -66,6 +67,7 @@ class Toolbox:
         self._key = call.identity.idempotency_key if key is None else key
         self._tools: dict[str, Tool] = {}
         self._checkers: dict[str, ArgumentChecker] = {}
+        self._waiting: set[str] = set()  # calls that wait for child executions
         for node, config in call.attached.tools:
             if node.component_type == "web_search" and not search:
                 continue  # the provider searches itself (engine.md §21.6)
@@ -120,7 +122,7 @@ class Toolbox:
             try:
                 async with limiter:
                     alive()
-                    result = await self._run_one(call)
+                    result = self._resumed(await self._run_one(call))
                     alive()
                 await settle(result)
             except NodeError as error:
@@ -146,6 +148,7 @@ class Toolbox:
             idempotency_key=f"{self._key}:{call.id}",
             clock=self._call.services.clock,
             caller=self._call.identity,
+            run_children=partial(self._run_children, call),
         )
         with trio.move_on_after(tool.timeout):
             try:
@@ -165,6 +168,37 @@ class Toolbox:
             return ToolResult(call, shorten(text), events)
         text = f"tool '{call.name}' timed out after {tool.timeout:g} seconds"
         return self._failed(call, text, began)
+
+    async def _run_children(self, call: ToolCall, batch: ChildBatch) -> tuple[ChildEnd, ...]:
+        """Run the children of a call: the agent and its tool say that they wait."""
+        if self._call.run is None:
+            raise TypeError("children run only inside an execution")
+
+        def tell(ids: tuple[str, ...]) -> list[RunEvent]:
+            fields = {"child_execution_ids": list(ids)}
+            return [self._agent_event("waiting", **fields), *self._event(call, "waiting", **fields)]
+
+        self._waiting.add(call.id)
+        try:
+            return await self._call.run.run_children(batch, tell)
+        except NodeError:  # refused: nothing was waited for
+            self._waiting.discard(call.id)
+            raise
+
+    def _resumed(self, result: ToolResult) -> ToolResult:
+        """Say that the agent runs again when the last call that waited has its result."""
+        if result.call.id not in self._waiting:
+            return result
+        self._waiting.discard(result.call.id)
+        if self._waiting:
+            return result
+        again = self._agent_event("running", attempt=self._call.identity.attempt or None)
+        return ToolResult(result.call, result.text, [again, *result.events])
+
+    def _agent_event(self, status: str, **fields: Any) -> RunEvent:
+        identity = self._call.identity
+        data = node_status(identity.execution_id, self._call.node, status, **fields)
+        return RunEvent("node_status", data)
 
     def _failed(
         self, call: ToolCall, message: str, began: float, *, told: str | None = None

@@ -18,6 +18,7 @@ from pipelit.engine.outcome import Outcome, Report, Usage
 from pipelit.errors import PipelitError
 from pipelit.llm.types import ToolSpec
 from pipelit.net.http import HttpClient
+from pipelit.nodes.children import ChildBatch, ChildEnd
 
 
 class NodeError(PipelitError):
@@ -74,8 +75,11 @@ class ToolContext:
     clock: Clock
     caller: RunIdentity
     """The agent that calls."""
+    run_children: "RunChildren | None" = None
+    """Runs child executions and waits for them; None outside of an execution."""
 
 
+RunChildren: TypeAlias = Callable[[ChildBatch], Awaitable[tuple[ChildEnd, ...]]]
 ToolFunction: TypeAlias = Callable[[dict[str, Any], ToolContext], Awaitable[str]]
 
 
@@ -142,6 +146,21 @@ class RunPort(Protocol):
 
     async def history(self) -> tuple[ChatMessage, ...]:
         """Return the messages this node remembers of the thread."""
+
+    async def run_children(
+        self, batch: ChildBatch, tell: Callable[[tuple[str, ...]], Sequence[RunEvent]]
+    ) -> tuple[ChildEnd, ...]:
+        """Run child executions and wait for their ends, in the order of the calls.
+
+        Those that were started before, with the same key, are not started again.
+
+        Args:
+            batch: what to run.
+            tell: makes of their ids the events that are stored with their start.
+
+        Raises:
+            NodeError: `ConfigError`; one of them may not run.
+        """
 
 
 WithConfig: TypeAlias = tuple[NodeDef, dict[str, Any]]

@@ -34,6 +34,8 @@ from pipelit.nodes.small_tools import (
     current_datetime,
     datetime_tools,
 )
+from pipelit.nodes.spawn import spawn_tools
+from pipelit.nodes.subworkflow import subworkflow
 from pipelit.nodes.system_health import ReportHealth, system_health_tools
 from pipelit.nodes.task_tools import Tasks, task_tools
 from pipelit.nodes.topology import CheckTopology, validate_topology_tools
@@ -65,6 +67,7 @@ def build_components(judge: RuleJudge, *, max_iterations: int = 1000) -> Mapping
             "router": router,
             "switch": partial(switch, judge=judge),
             "wait": wait,
+            "workflow": subworkflow,
         }
     )
 
@@ -74,6 +77,7 @@ TOOLS: Mapping[str, ToolFactory] = MappingProxyType(
         "calculator": calculator_tools,
         "datetime": datetime_tools,
         "http_request": http_request_tools,
+        "spawn_and_await": spawn_tools,
     }
 )
 """{component type: makes the tools an attached node of it offers}, where nothing is needed."""

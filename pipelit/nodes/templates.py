@@ -21,6 +21,7 @@ from pipelit.engine.expressions import (
     may_be_large,
 )
 from pipelit.engine.outcome import Warning_
+from pipelit.engine.paths import split_path, walk
 from pipelit.nodes.base import NodeError
 from pipelit.nodes.worker import WorkerError, WorkerPool
 
@@ -30,7 +31,9 @@ _SHOWN_CHARS = 200
 
 # operators.md §3, step 5: braces around a whole path are part of the path, not a template.
 _PATH_FIELD = re.compile(r"extra_config\.(rules\.\d+\.field|condition_field|condition_expression)")
-_LONE_PATH = re.compile(r"\s*\{\{\s*[\w.-]+\s*\}\}\s*")
+_LONE_PATH = re.compile(r"\s*\{\{\s*([\w.-]+)\s*\}\}\s*")
+_MAPPING = "extra_config.input_mapping."
+"""What a subworkflow is given: a lone path keeps its JSON type."""
 
 
 class ResolvedConfig(msgspec.Struct, frozen=True):
@@ -137,6 +140,10 @@ class _Resolver:
             ]
         if not isinstance(value, str) or _is_lone_path(field, value):
             return value
+        if field.startswith(_MAPPING) and (path := _LONE_PATH.fullmatch(value)):
+            found = walk(self._context, split_path(path[1]))
+            if found is not msgspec.UNSET:
+                return found
         if has_expression(value):
             self._rendered += 1
             if self._rendered > MAX_TEMPLATES:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
-from pipelit.actors.manager import ManagerMessage, TakeAnswers
+from pipelit.actors.manager_messages import ManagerMessage, TakeAnswers
 from pipelit.actors.runtime import ActorError, ActorRef
 from pipelit.clock import Clock
 from pipelit.errors import BadRequest, Conflict

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
-from pipelit.actors.manager import CancelExecution, ManagerMessage
+from pipelit.actors.manager_messages import CancelExecution, ManagerMessage
 from pipelit.actors.runtime import ActorDied, ActorRef, AskTimeout, MailboxFull
 from pipelit.engine.outcome import micros_to_usd
 from pipelit.engine.trigger import manual_trigger

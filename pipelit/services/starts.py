@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from pipelit.actors.manager import ManagerMessage, Start
+from pipelit.actors.manager_messages import ManagerMessage, Start
 from pipelit.actors.runtime import ActorError, ActorRef
 from pipelit.clock import Clock, Ids
 from pipelit.errors import Conflict, NotFound, TooLarge, Unavailable

@@ -11,7 +11,7 @@ import trio
 from sqlalchemy import Connection, select
 
 from pipelit.actors.delivery import MAX_AT_ONCE, Delivery, Look, Say
-from pipelit.actors.manager import Run
+from pipelit.actors.manager_messages import Run
 from pipelit.actors.runtime.testing import open_kit
 from pipelit.engine.outcome import Failure, Outcome
 from pipelit.net.gateway import Gateway, GatewayError

@@ -8,7 +8,7 @@ from sqlalchemy import URL
 from trio.testing import MockClock
 
 from pipelit.actors import paths
-from pipelit.actors.manager import Start
+from pipelit.actors.manager_messages import Start
 from pipelit.engine.outcome import Outcome
 from pipelit.nodes.base import Component, NodeCall, NodeError
 from pipelit.store.queries.executions import TERMINAL

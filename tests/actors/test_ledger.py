@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelit.actors.hub import Announcement, Audience
-from pipelit.actors.ledger import Ledger
+from pipelit.actors.ledger import Ledger, Outlet
 from pipelit.store import CommitUncertain, Store
+from pipelit.store.queries.children import FamilyStep
 from pipelit.store.queries.executions import StoredEvent
 from pipelit.store.queries.journal import Fenced, Owner, Step, Written
 
@@ -35,7 +36,7 @@ class Commits:
         self.refused = False
         self.uncertain = set[int]()
 
-    async def write(self, unit: Any, key: str, *, patient: bool) -> Written:
+    async def write(self, unit: Any, key: str, *, patient: bool) -> FamilyStep:
         assert patient
         number = self.taken
         self.taken += 1
@@ -44,7 +45,7 @@ class Commits:
             raise Fenced(key)
         if number in self.uncertain:
             raise CommitUncertain("the connection broke")
-        return Written(tuple(self.batches[number]))
+        return FamilyStep(Written(tuple(self.batches[number])))
 
 
 def events(first: int, count: int) -> list[StoredEvent]:
@@ -52,9 +53,8 @@ def events(first: int, count: int) -> list[StoredEvent]:
 
 
 def ledger(commits: Commits, heard: list[Announcement], *, last_seq: int = 0) -> Ledger:
-    return Ledger(
-        "e1", AUDIENCE, store=cast("Store", commits), announce=heard.append, last_seq=last_seq
-    )
+    own = Outlet("e1", AUDIENCE, heard.append, last_seq=last_seq)
+    return Ledger("e1", own, store=cast("Store", commits))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.randoms())

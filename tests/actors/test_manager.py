@@ -6,7 +6,7 @@ from sqlalchemy import URL
 from trio.testing import MockClock
 
 from pipelit.actors import paths
-from pipelit.actors.manager import Start
+from pipelit.actors.manager_messages import Start
 from pipelit.engine.outcome import Outcome
 from pipelit.errors import Unavailable
 from pipelit.nodes.base import Component, NodeCall

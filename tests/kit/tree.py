@@ -26,7 +26,8 @@ from pipelit.actors.execution_parts import ExecutionParts
 from pipelit.actors.expiries import Expiries
 from pipelit.actors.hub import Board, Copy, Hub, Subscription
 from pipelit.actors.leases import Lease
-from pipelit.actors.manager import CancelExecution, Manager, Run, Start
+from pipelit.actors.manager import Manager
+from pipelit.actors.manager_messages import CancelExecution, Run, Start
 from pipelit.actors.node_task import NodeRunner
 from pipelit.actors.plans import Plans
 from pipelit.actors.reconciler import Reconciler

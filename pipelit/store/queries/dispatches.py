@@ -1,4 +1,4 @@
-"""What is still to be done after an execution has ended: at least once, each kind once.
+"""What is still to be done after an execution has begun or ended: at least once, each kind once.
 
 A dispatch is due at an instant. Whoever takes it moves that instant past the time the attempt can
 take, so that no other server takes it too, and one that a crash interrupts comes up again. Done
@@ -17,6 +17,8 @@ from pipelit.store.schema import dispatches, executions, tasks
 DELIVERY = "delivery"
 ROLL_UP = "roll_up"
 ERROR = "error"
+LINK = "link"
+"""Tell of the tasks that an execution runs from now on."""
 
 
 class Dispatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,8 @@ from sqlalchemy import (
     select,
 )
 
-from pipelit.store.queries import threads
+from pipelit.store.queries import dispatches, threads
+from pipelit.store.queries.tasks import relink_tasks
 from pipelit.store.schema import (
     execution_events,
     execution_logs,
@@ -55,6 +56,11 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
     """The node from which a retry runs again; None: what did not end well."""
     snapshot: Any = None
     """The stored graph to run; None: the workflow's as it is at the start."""
+    parent_execution_id: str | None = None
+    parent_node_id: str | None = None
+    root_execution_id: str | None = None
+    depth: int = 0
+    dedupe_key: str | None = None
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +172,8 @@ def create(
     conn.execute(_create, msgspec.structs.asdict(new) | row)
     if transcript is not None:
         threads.append(conn, transcript)
+    if new.retry_of is not None and relink_tasks(conn, new.retry_of, new.id, now=new.created_at):
+        dispatches.add(conn, new.id, (dispatches.LINK,), due_at=new.created_at)
     return None
 
 

@@ -35,8 +35,10 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 def note(conn: Connection, execution_id: str, *, due_at: datetime) -> None:
     """Note a failure in the transaction that ends the run, if somebody may want to handle it.
 
-    What itself handles a failure starts nothing: else failures would go on for ever.
+    What itself handles a failure starts nothing, nor do its children: else failures would go on
+    for ever.
     """
+    roots = executions.alias()
     has_trigger = exists().where(
         nodes.c.workflow_id == workflows.c.id, nodes.c.component_type == "trigger_error"
     )
@@ -46,6 +48,9 @@ def note(conn: Connection, execution_id: str, *, due_at: datetime) -> None:
         .where(
             executions.c.id == execution_id,
             executions.c.source != "error",
+            ~exists().where(
+                roots.c.id == executions.c.root_execution_id, roots.c.source == "error"
+            ),
             or_(workflows.c.error_handler_workflow_id.is_not(None), has_trigger),
         )
     )

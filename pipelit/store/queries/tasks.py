@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, literal, select, update
 
 from pipelit.store.queries.tags import has_any
 from pipelit.store.schema import tasks
@@ -115,6 +115,37 @@ def insert_task(conn: Connection, values: Mapping[str, Any]) -> None:
 def update_tasks(conn: Connection, ids: Collection[str], values: Mapping[str, Any]) -> None:
     """Change columns of tasks."""
     conn.execute(update(tasks).where(tasks.c.id.in_(ids)).values(**values))
+
+
+def link_task(
+    conn: Connection, task_id: str, execution_id: str, workflow_id: int, *, now: datetime
+) -> bool:
+    """Have a task run by an execution of a workflow; False if there is no such task."""
+    values = {
+        "execution_id": execution_id,
+        "workflow_id": workflow_id,
+        "status": "running",
+        "started_at": func.coalesce(tasks.c.started_at, literal(now, tasks.c.started_at.type)),
+        "completed_at": None,
+        "error_message": None,
+        "updated_at": now,
+    }
+    linked = update(tasks).where(tasks.c.id == task_id).values(values)
+    return conn.execute(linked).rowcount == 1
+
+
+def relink_tasks(conn: Connection, old_id: str, new_id: str, *, now: datetime) -> bool:
+    """Have the tasks of an execution run by its retry; False if it has none."""
+    values = {
+        "execution_id": new_id,
+        "status": "running",
+        "retry_count": tasks.c.retry_count + 1,
+        "completed_at": None,
+        "error_message": None,
+        "updated_at": now,
+    }
+    linked = update(tasks).where(tasks.c.execution_id == old_id).values(values)
+    return conn.execute(linked).rowcount > 0
 
 
 def cancel_open_tasks(conn: Connection, epic_id: str, *, now: datetime) -> Sequence[TaskRow]:
