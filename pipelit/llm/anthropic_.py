@@ -87,7 +87,10 @@ class AnthropicDialect:
         body: dict[str, Any] = {
             "model": request.model,
             "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS,
-            "messages": _turns(message for message in clean if message.role != "system"),
+            "messages": [
+                *_turns(message for message in clean if message.role != "system"),
+                *([{"role": "assistant", "content": list(request.begun)}] if request.begun else ()),
+            ],
         }
         system = "\n\n".join(message.text for message in clean if message.role == "system")
         optional = {
@@ -171,6 +174,7 @@ class _Delta(msgspec.Struct):
     text: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
+    citation: Any = None
 
 
 class _Usage(msgspec.Struct):
@@ -184,7 +188,7 @@ class _Message(msgspec.Struct):
     """A whole answer, or its empty beginning in a stream."""
 
     type: str = ""
-    content: list[_Block] | None = None
+    content: list[dict[str, Any]] | None = None
     stop_reason: str | None = None
     usage: _Usage | None = None
     error: Any = None
@@ -198,7 +202,7 @@ class _Event(msgspec.Struct):
     type: str
     index: int = 0
     message: _Message | None = None
-    content_block: _Block | None = None
+    content_block: dict[str, Any] | None = None
     delta: _Delta | None = None
     usage: _Usage | None = None
     error: _Error | None = None
@@ -233,6 +237,8 @@ class _AnthropicFold:
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._calls: dict[int, _GrowingCall] = {}  # {index of the block: call}
+        self._blocks: dict[int, dict[str, Any]] = {}  # as they came, for an answer that pauses
+        self._inputs: dict[int, str] = {}  # {index of the block: JSON text of its input}
         self._usage: _Usage | None = None
         self._stop_reason = ""
         self._done = False
@@ -273,7 +279,12 @@ class _AnthropicFold:
         for index, block in enumerate(message.content):
             self._begin(index, block)
 
-    def _begin(self, index: int, block: _Block) -> str:
+    def _begin(self, index: int, given: dict[str, Any]) -> str:
+        try:
+            block = msgspec.convert(given, _Block)
+        except msgspec.ValidationError as error:
+            raise unreadable("is not understood") from error
+        self._blocks[index] = given
         if block.type == "tool_use":
             self._calls[index] = _GrowingCall(block)
         return self._say(block.text) if block.type == "text" else ""
@@ -282,7 +293,27 @@ class _AnthropicFold:
         self._stop_reason = delta.stop_reason or self._stop_reason
         if delta.partial_json and index in self._calls:
             self._calls[index].text += delta.partial_json
+        block = self._blocks.get(index, {})
+        if delta.partial_json:
+            self._inputs[index] = self._inputs.get(index, "") + delta.partial_json
+        if delta.text:
+            block["text"] = f"{block.get('text') or ''}{delta.text}"
+        if delta.citation is not None:
+            block["citations"] = [*(block.get("citations") or ()), delta.citation]
         return self._say(delta.text)
+
+    def _paused(self) -> tuple[dict[str, Any], ...]:
+        """Return the blocks to go on with, if the provider paused in the middle of its answer."""
+        if self._stop_reason != "pause_turn":
+            return ()
+        for index, text in self._inputs.items():
+            try:
+                self._blocks.setdefault(index, {})["input"] = msgspec.json.decode(text)
+            except msgspec.DecodeError as error:
+                raise unreadable("is not understood") from error
+        blocks = (self._blocks[index] for index in sorted(self._blocks))
+        # Empty texts are refused when they are sent back.
+        return tuple(b for b in blocks if b.get("type") != "text" or b.get("text"))
 
     def _say(self, text: str | None) -> str:
         self._texts.append(text or "")
@@ -300,6 +331,7 @@ class _AnthropicFold:
             calls=tuple(self._calls[index].read() for index in sorted(self._calls)),
             usage=_total(self._usage),
             finish_reason=self._stop_reason,
+            paused=self._paused(),
         )
 
 

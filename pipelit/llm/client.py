@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 import trio
 
+from pipelit.engine.messages import MessageUsage
 from pipelit.errors import PipelitError
 from pipelit.llm.answer import AnswerDecoder, ServerEvent, unreadable
 from pipelit.llm.types import (
@@ -27,6 +28,8 @@ from pipelit.llm.types import (
 )
 from pipelit.net.egress import EgressBlocked
 
+MAX_PAUSES = 10
+"""An answer that pauses more often is taken as it is."""
 MAX_RETRIES = 10
 """More retries of the SDK than this are not granted."""
 
@@ -156,6 +159,22 @@ class SdkProvider:
 
         An answer that does not stream brings no `on_text`.
         """
+        response = await self._ask(request, on_text, on_alive)
+        for _ in range(MAX_PAUSES):
+            if not response.paused:
+                break
+            begun = (*request.begun, *response.paused)
+            request = msgspec.structs.replace(request, begun=begun)
+            response = _joined(response, await self._ask(request, on_text, on_alive))
+        return response
+
+    async def _ask(
+        self,
+        request: ModelRequest,
+        on_text: Callable[[str], None],
+        on_alive: Callable[[], None],
+    ) -> ModelResponse:
+        """Call the model, without a stream if it refuses to stream."""
         key = (self._spec.credential_id, request.model)
         if key not in self._refusals:
             with suppress(StreamRefused):
@@ -196,6 +215,20 @@ class SdkProvider:
                     self._dialect.connect, self._spec, self._http, abandon_on_cancel=True
                 )
             return self._connection
+
+
+def _joined(first: ModelResponse, second: ModelResponse) -> ModelResponse:
+    """Return an answer that came in two parts. Each part was paid for."""
+    usage = second.usage
+    if first.usage is not None and usage is not None:
+        usage = MessageUsage(
+            first.usage.input_tokens + usage.input_tokens,
+            first.usage.output_tokens + usage.output_tokens,
+            first.usage.total_tokens + usage.total_tokens,
+        )
+    return msgspec.structs.replace(
+        second, text=first.text + second.text, usage=usage, calls=(*first.calls, *second.calls)
+    )
 
 
 async def _read(

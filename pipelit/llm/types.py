@@ -53,6 +53,8 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: float | None = None
     response_format: dict[str, Any] | None = None
     native_search: bool = False
+    begun: tuple[dict[str, Any], ...] = ()
+    """Blocks of an answer that the provider paused, and goes on with."""
 
 
 class InvalidToolCall(msgspec.Struct, frozen=True):
@@ -73,6 +75,8 @@ class ModelResponse(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[ToolCall | InvalidToolCall, ...] = ()
     usage: MessageUsage | None = None
     finish_reason: str = ""
+    paused: tuple[dict[str, Any], ...] = ()
+    """Blocks of an answer that is not complete: the provider waits to be asked to go on."""
 
 
 class ProviderError(PipelitError):

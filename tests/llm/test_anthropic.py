@@ -263,3 +263,71 @@ def _start(index: int, block: dict[str, object]) -> dict[str, object]:
 
 def _grow(index: int, delta: dict[str, object]) -> dict[str, object]:
     return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+async def test_an_answer_that_pauses_is_gone_on_with(
+    http: httpx2.AsyncClient, server: ModelServer
+) -> None:
+    """What came so far is sent back as it came; texts and usage add up."""
+    asker = Asker(http, spec(server.url, provider_type="anthropic"))
+    search = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asker.ask, request(message("user", "News?")))
+        call = await server.next_call()
+        await call.stream(
+            [
+                {"type": "message_start", "message": {"usage": {"input_tokens": 3}}},
+                block(0, {"type": "text", "text": ""}),
+                piece(0, {"type": "text_delta", "text": "Let me "}),
+                piece(0, {"type": "text_delta", "text": "look. "}),
+                block(1, search),
+                piece(1, {"type": "input_json_delta", "partial_json": '{"query":'}),
+                piece(1, {"type": "input_json_delta", "partial_json": '"x"}'}),
+                block(2, found),
+                {
+                    "type": "message_delta",
+                    "delta": {"stop_reason": "pause_turn"},
+                    "usage": {"output_tokens": 2},
+                },
+                {"type": "message_stop"},
+            ],
+            done=False,
+        )
+        again = await server.next_call()
+        await again.stream(
+            [
+                {"type": "message_start", "message": {"usage": {"input_tokens": 5}}},
+                block(0, {"type": "text", "text": "Nothing."}),
+                {
+                    "type": "message_delta",
+                    "delta": {"stop_reason": "end_turn"},
+                    "usage": {"output_tokens": 1},
+                },
+                {"type": "message_stop"},
+            ],
+            done=False,
+        )
+
+    assert again.body["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "Let me look. "},
+                {**search, "input": {"query": "x"}},
+                found,
+            ],
+        }
+    ]
+    assert asker.response is not None
+    assert asker.response.text == "Let me look. Nothing."
+    assert asker.response.usage == MessageUsage(8, 3, 11)
+    assert asker.response.finish_reason == "end_turn"
+
+
+def block(index: int, content: dict[str, object]) -> dict[str, object]:
+    return {"type": "content_block_start", "index": index, "content_block": content}
+
+
+def piece(index: int, delta: dict[str, object]) -> dict[str, object]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
