@@ -181,7 +181,7 @@ def test_no_summary_is_cut_off_on_80_columns(group: tuple[str, ...]) -> None:
     )
 
     assert "..." not in done.stdout.replace("[ARGS]...", "")
-    assert group or "Exit codes: 0 done" in done.stdout
+    assert group or "Exit codes: 0 success" in done.stdout
 
 
 def test_every_command_is_there_under_its_name() -> None:
