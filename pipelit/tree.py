@@ -223,6 +223,7 @@ def build_root(base: Base, system: System) -> SupervisorSpec:
                 ),
             ),
             ChildSpec(id="stuck", kind="stuck_watch", start=lambda: StuckWatch(base.stuck)),
+            SupervisorSpec(id="sockets"),
             ChildSpec(
                 id="web",
                 kind="web",

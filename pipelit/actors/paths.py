@@ -10,6 +10,7 @@ EXPIRIES = "/expiries"
 ERRORS = "/errors"
 ROLL_UP = "/roll_up"
 SCHEDULES = "/schedules"
+SOCKETS = "/sockets"
 
 
 def execution(execution_id: str) -> str:

@@ -1,5 +1,6 @@
 """The web application on a running tree: services, routes, sockets, probes."""
 
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import trio
@@ -7,9 +8,7 @@ import trio
 from pipelit import __version__
 from pipelit.actors import paths
 from pipelit.actors.hub import Publisher
-from pipelit.actors.runtime import (
-    System,
-)
+from pipelit.actors.runtime import Inbox, Message, System
 from pipelit.actors.turns import Turns
 from pipelit.assembly.accounts import build_accounts
 from pipelit.assembly.base import Base
@@ -118,7 +117,9 @@ async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         root_routes=ROOT_ROUTES,
         services=services,
         authenticate=authenticator.authenticate,
-        serve_socket=SocketEndpoint(feed, authenticator.authenticate, stopping, base.metrics),
+        serve_socket=SocketEndpoint(
+            feed, authenticator.authenticate, stopping, base.metrics, partial(_attach, system)
+        ),
         stopping=stopping,
         ids=world.ids,
         options=WebOptions(
@@ -127,6 +128,11 @@ async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         ),
         observe=base.metrics.request_answered,
     )
+
+
+def _attach(system: System, name: str, user_id: int) -> AbstractAsyncContextManager[Inbox[Message]]:
+    """Give a socket its place in the tree, where it is seen and can be cancelled."""
+    return system.attach(paths.SOCKETS, name, kind="socket", detail={"user_id": user_id})
 
 
 def _describe() -> ApiDocument:

@@ -126,6 +126,23 @@ async def test_administrators_hear_of_actors_live(people: People, site: Site, sl
     assert event["data"]["kind"] == "execution"
 
 
+async def test_a_socket_is_an_actor_while_it_is_open(people: People, site: Site) -> None:
+    """Seen with its user, and told of when it leaves."""
+    path = "/system/actors/?kind=socket&limit=1000"
+    async with ws_client(site.url, token=site.ada) as ada:
+        await ada.subscribe("system:actors")
+        async with ws_client(site.url, token=site.olga) as olga:
+            await olga.subscribe("execution:nothing")
+            open_ones = (await people.ada.get(path))["items"]
+            newest = open_ones[-1]["path"]
+        *_, event = await ada.hear_until("supervision", event="actor_stopped", actor=newest)
+
+    me = await people.olga.get("/users/me/")
+    assert open_ones[-1]["parent"] == "/sockets"
+    assert open_ones[-1]["detail"] == {"user_id": me["id"]}
+    assert event["data"]["kind"] == "socket"
+
+
 def families(text: str) -> set[str]:
     return {name.removeprefix("pipelit_") for name in re.findall(r"^# TYPE (\S+) ", text, re.M)}
 

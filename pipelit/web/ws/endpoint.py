@@ -4,6 +4,10 @@ Contract: websocket.md, "Connection" and "Heartbeat". Each socket has one reader
 close frame is sent by the writer alone, so nothing follows it.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from itertools import count
+
 import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
@@ -33,8 +37,12 @@ CRASHED = Close(1011, "Internal server error")
 _log = structlog.get_logger(__name__)
 
 
+Attach = Callable[[str, int], AbstractAsyncContextManager[object]]
+"""(name, user) -> a place in the tree of actors for as long as the block lasts."""
+
+
 class SocketEndpoint:
-    """Serves every WebSocket of the server. Stateless but for what it was built with."""
+    """Serves every WebSocket of the server. Holds only what it was built with."""
 
     def __init__(
         self,
@@ -42,7 +50,10 @@ class SocketEndpoint:
         authenticate: Authenticator,
         stopping: trio.Event,
         metrics: Metrics | None = None,
+        attach: Attach = lambda *_: nullcontext(),
     ) -> None:
+        self._attach = attach
+        self._numbers = count(1)
         self._metrics = metrics or Metrics()
         self._feed = feed
         self._authenticate = authenticate
@@ -82,7 +93,8 @@ class SocketEndpoint:
         outbox = Outbox()
         self._metrics.socket_opened()
         try:
-            await self._converse(socket, principal, outbox)
+            async with self._attach(str(next(self._numbers)), principal.user_id):
+                await self._converse(socket, principal, outbox)
         finally:
             self._metrics.socket_closed(slow=outbox.closing == SLOW_CONSUMER)
 
