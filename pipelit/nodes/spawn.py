@@ -23,9 +23,21 @@ _SPAWN = tool_spec(
             "default": "",
             "description": "Workflow to run; 'self' is this one",
         },
-        "input_text": {"type": "string", "default": ""},
-        "task_id": {"type": ["string", "null"], "default": None},
-        "input_data": {"type": ["object", "null"], "default": None},
+        "input_text": {
+            "type": "string",
+            "default": "",
+            "description": "Text the workflow starts with",
+        },
+        "task_id": {
+            "type": ["string", "null"],
+            "default": None,
+            "description": "Task that the run works on",
+        },
+        "input_data": {
+            "type": ["object", "null"],
+            "default": None,
+            "description": "Data the workflow starts with",
+        },
         "tasks": {
             "type": ["array", "null"],
             "default": None,

@@ -25,8 +25,8 @@ __all__ = ["bubblewrap", "node_cases"]
 pytestmark = pytest.mark.slow
 
 TYPES = tuple(identities())
-SILENT = frozenset({"skill", "spawn_and_await"})
-"""A skill offers its function only with files; the other one is not built."""
+SILENT = frozenset({"skill"})
+"""Offers its function only with files."""
 NEED_SANDBOX = frozenset({"code", "run_command", "code_execute"})
 FOUND = {"title": "Trio docs", "url": "https://trio.example", "content": "Structured"}
 

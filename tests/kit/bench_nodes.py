@@ -9,6 +9,8 @@ from typing import Any
 from tests.kit.api import Api
 from tests.kit.model_server import ModelCall, ModelServer
 
+ENDS = ("success", "failed")
+
 
 @dataclass
 class Run:
@@ -167,7 +169,7 @@ class NodeBench:
         told = [
             (event["data"]["tool_name"], event["data"]["status"])
             for event in await self.api.events(execution)
-            if event["data"].get("is_tool_call") and event["data"]["status"] != "running"
+            if event["data"].get("is_tool_call") and event["data"]["status"] in ENDS
         ]
         assert told == talk.expected
 

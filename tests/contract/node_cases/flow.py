@@ -222,7 +222,28 @@ async def reply_chat(world: World) -> None:
 
 @case
 async def workflow(world: World) -> None:
-    """Nothing runs it yet, and it says so."""
-    run = await world.nodes.run({"n": ("workflow", {"target_workflow": "x"})}, fails=["n"])
+    child = await world.nodes.build(
+        {"say": ("reply_chat", {"message": "got {{ trigger.text }}"})}, trigger="trigger_workflow"
+    )
+    failing = await world.nodes.build(
+        {"bad": ("calculator", {"expression": "1/0"})}, trigger="trigger_workflow"
+    )
+    mapping = {"text": "{{ trigger.payload.q }}"}
+    run = await world.nodes.run(
+        {
+            "n": ("workflow", {"target_workflow": child, "input_mapping": mapping}),
+            "bad": ("workflow", {"target_workflow": failing}),
+            "lost": ("workflow", {"target_workflow": "no-such"}),
+            "none": ("workflow", {"target_workflow": EMPTY}),
+        },
+        payload={"q": 5},
+        fails=["bad", "lost", "none"],
+    )
 
-    assert run.failure("n") == ("Unknown component type: 'workflow'", "ConfigError")
+    assert run.ports("n") == {"output": {"output": "got 5"}, "text": "got 5"}
+    assert run.failure("bad") == (
+        "Child execution failed: Node bad failed: division by zero",
+        "ChildExecutionError",
+    )
+    assert run.failure("lost")[0] == "Target workflow not found: 'no-such'"
+    assert run.failure("none")[0] == "Target workflow not found: ''"

@@ -155,11 +155,24 @@ async def task_tools(world: World) -> None:
 
 @case
 async def spawn_and_await(world: World) -> None:
-    """Nothing offers it yet, and its agent says so."""
-    nodes = {"a": ("agent", {}), "x": ("spawn_and_await", {})}
-    run = await world.nodes.run(nodes, "m -> a : llm, t -> a, x -> a : tool", fails=["a"])
+    child = await world.nodes.build(
+        {"say": ("reply_chat", {"message": "got {{ trigger.text }}"})}, trigger="trigger_workflow"
+    )
+    one, lost = {"workflow_slug": child, "input_text": "Trio"}, {"workflow_slug": "no-such"}
+    async with world.nodes.agent({"x": ("spawn_and_await", {})}) as talk:
+        single = await talk.ask("spawn_and_await", **one)
+        several = await talk.ask_json("spawn_and_await", tasks=[{"workflow_slug": child}, one])
+        nothing = await talk.fail("spawn_and_await", tasks=[])
+        neither = await talk.fail("spawn_and_await")
+        unnamed = await talk.fail("spawn_and_await", tasks=[{}])
+        missing = await talk.fail("spawn_and_await", **lost)
 
-    assert run.failure("a") == ("Unknown component type: 'spawn_and_await'", "ConfigError")
+    assert json.loads(single) == {"output": "got Trio"}
+    assert several == [{"output": "got "}, {"output": "got Trio"}]
+    assert nothing == "Error: tasks list cannot be empty"
+    assert neither == "Error: give either workflow_slug or tasks"
+    assert unnamed == "Error: Task 0 missing required field 'workflow_slug'"
+    assert missing.endswith("Target workflow not found: 'no-such'")
 
 
 async def _running_task(world: World) -> None:
