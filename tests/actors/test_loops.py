@@ -173,12 +173,15 @@ async def test_an_item_that_fails_for_good_is_a_result(tree: Tree, components: C
 async def test_the_progress_of_a_run_belongs_to_its_iteration(
     tree: Tree, components: Components
 ) -> None:
-    """The next iteration begins without it, a retry in the same one with it."""
+    """The next iteration begins without it, a retry in the same one with it; few are kept."""
     found: list[object] = []
+    stored: list[list[str]] = []
+    saved = select(schema.run_checkpoints.c.iteration)
 
     async def save(call: NodeCall) -> Outcome:
         assert call.run is not None
         found.append(call.run.progress)
+        stored.append(list(await tree.store.read(lambda conn: conn.scalars(saved).all())))
         await call.run.save(call.state["loop"]["item"])
         if call.identity.attempt == 0 and call.state["loop"]["index"] == 1:
             raise NodeError("no", code="Odd")
@@ -190,6 +193,7 @@ async def test_the_progress_of_a_run_belongs_to_its_iteration(
     await tree.run()
 
     assert found == [None, None, "y", None]
+    assert stored == [[], ["0"], ["0", "1"], ["0"]]
 
 
 async def test_too_many_items_fail_the_loop(tree: Tree, components: Components) -> None:

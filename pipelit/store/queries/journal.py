@@ -70,7 +70,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """Progress of an agent's run; `state` None forgets it."""
+    """Progress of an agent's run."""
 
     node_id: str
     iteration: str
@@ -169,6 +169,10 @@ _add = {table.name: insert(table) for table in (journal, execution_logs, executi
 _forget_progress = delete(run_checkpoints).where(
     run_checkpoints.c.execution_id == bindparam("this")
 )
+_forget_progress_of = _forget_progress.where(
+    run_checkpoints.c.node_id == bindparam("node"),
+    run_checkpoints.c.iteration == bindparam("turn"),
+)
 _let_go = update(executions).where(_this).values(status="interrupted", owner=None, epoch=None)
 
 
@@ -197,6 +201,10 @@ def write_step(conn: Connection, step: Step) -> Written:
     _insert(conn, execution_events, step.execution_id, events)
     if step.checkpoint is not None:
         _put_checkpoint(conn, step.execution_id, step.checkpoint, step.now)
+    for result in step.records:
+        if result.kind == "result" and result.iteration != "0":  # a loop would leave one per item
+            of = {"this": step.execution_id, "node": result.node_id, "turn": result.iteration}
+            conn.execute(_forget_progress_of, of)
     for append in step.appends:
         threads.append(conn, append)
     open_all(conn, step.execution_id, step.questions)
@@ -276,11 +284,6 @@ def _put_checkpoint(
         "node_id": checkpoint.node_id,
         "iteration": checkpoint.iteration,
     }
-    if checkpoint.state is None:
-        conn.execute(
-            delete(run_checkpoints).where(*(run_checkpoints.c[k] == v for k, v in keys.items()))
-        )
-        return
     dialect = sqlite if conn.dialect.name == "sqlite" else postgresql
     values = {"state": checkpoint.state, "updated_at": now}
     statement = dialect.insert(run_checkpoints).values(**keys, **values)
