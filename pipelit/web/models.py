@@ -222,7 +222,12 @@ BatchIds = Annotated[list[Int64], Field(max_length=MAX_BATCH), AfterValidator(_u
 BatchKeys = Annotated[list[str], Field(max_length=MAX_BATCH), AfterValidator(_unique)]
 """Text ids or slugs of a batch-delete."""
 
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+IdempotencyKey = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra={"pattern": "^[!-~]([ -~]*[!-~])?$"}),
+    AfterValidator(_printable),
+]
+"""What a client repeats with a request; HTTP strips blanks around it."""
 
 
 class ListQuery(QueryModel):

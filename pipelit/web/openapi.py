@@ -12,7 +12,7 @@ from pipelit.web.dispatch import API_PREFIX
 from pipelit.web.routing import Auth, CustomAuth, ParameterKind, Refuses, Route
 from pipelit.web.schemas import REF, Schema, SchemaBook
 
-_KEY_REFUSALS = (
+KEY_REFUSALS = (
     Refuses(401, MISSING_KEY, "no key, another scheme, or an unknown key"),
     Refuses(401, "API key has been revoked.", "the key was revoked"),
     Refuses(401, "API key has expired.", "the key is past its end"),
@@ -130,7 +130,7 @@ def _operation(route: Route, book: SchemaBook, *, in_api: bool) -> dict[str, Any
             "content": {"application/json": content},
         }
     if isinstance(route.auth, CustomAuth):
-        operation["security"] = [{route.auth.name: []}]
+        operation["security"] = [{route.auth.name: []}, *([{}] if route.auth.is_optional else [])]
     elif route.auth is not Auth.NONE:
         operation["security"] = [{"bearer": []}]
     else:
@@ -203,7 +203,7 @@ def _refusals(route: Route, *, in_api: bool) -> list[Refuses]:
     """Return what a route can refuse: what it declares, and what its parts imply."""
     found = list(route.refuses)
     if route.auth in {Auth.BEARER, Auth.ADMIN}:
-        found += _KEY_REFUSALS
+        found += KEY_REFUSALS
     if route.auth is Auth.ADMIN:
         found.append(Refuses(403, ADMIN_ONLY, "the caller is not an admin"))
     if route.body is not None:

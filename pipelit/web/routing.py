@@ -90,6 +90,8 @@ class CustomAuth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     description: str
+    is_optional: bool = False
+    """Whether some get in without a key."""
     check: Callable[[Knock], Awaitable[Principal | None]]
 
 

@@ -18,6 +18,21 @@ INCOMPLETE = "route must contain workflow_slug and trigger_node_id"
 ExternalId = Annotated[str, Field(max_length=255)]
 
 
+Place = Annotated[
+    FreeObject,
+    Field(
+        json_schema_extra={
+            "required": ["workflow_slug", "trigger_node_id"],
+            "properties": {
+                "workflow_slug": {"type": "string", "minLength": 1},
+                "trigger_node_id": {"type": "string", "minLength": 1},
+            },
+        }
+    ),
+]
+"""Which trigger of which workflow; what is wrong with it has an answer of its own."""
+
+
 class FromIn(RequestModel):
     """Who wrote."""
 
@@ -48,7 +63,7 @@ class AttachmentIn(RequestModel):
 class InboundIn(RequestModel):
     """A message. `route`: `workflow_slug` and `trigger_node_id`."""
 
-    route: FreeObject
+    route: Place
     credential_id: ExternalId
     source: SourceIn
     text: LongText

@@ -17,6 +17,7 @@ from pipelit.services.system import SystemInfo, SystemService
 from pipelit.web.auth import ADMIN_ONLY, MISSING_KEY
 from pipelit.web.call import Call
 from pipelit.web.models import MAX_PAGE, IntegerText, ListQuery, QueryModel
+from pipelit.web.openapi import KEY_REFUSALS
 from pipelit.web.place import is_here
 from pipelit.web.responses import Page, RawResponse
 from pipelit.web.routing import Auth, CustomAuth, Example, Knock, Refuses, Route
@@ -234,11 +235,9 @@ ROOT_ROUTES = (
             description=(
                 "From this machine without a key; else METRICS_TOKEN or an administrator's key."
             ),
+            is_optional=True,
             check=admit_scraper,
         ),
-        refuses=(
-            Refuses(401, MISSING_KEY, "from another machine, without a key"),
-            Refuses(403, ADMIN_ONLY, "the key of somebody else"),
-        ),
+        refuses=(*KEY_REFUSALS, Refuses(403, ADMIN_ONLY, "the key of somebody else")),
     ),
 )  # fmt: skip
