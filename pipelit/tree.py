@@ -148,7 +148,7 @@ def build_root(base: Base, system: System) -> SupervisorSpec:
             ChildSpec(
                 id="hub",
                 kind="hub",
-                start=lambda: Hub(base.board, store, world.clock, observe=_observer(base.metrics)),
+                start=lambda: Hub(base.board, store, world.clock, observe=_observer(base)),
                 mailbox=Mailbox(capacity=HUB_MAILBOX),
             ),
             ChildSpec(
@@ -249,8 +249,14 @@ def _counter(metrics: Metrics) -> Sink:
     return lambda record: metrics.supervised(record.event, record.kind)
 
 
-def _observer(metrics: Metrics) -> Callable[[Announcement], object]:
-    return lambda said: metrics.hear(said.type, said.execution_id, said.timestamp or 0.0, said.data)
+def _observer(base: Base) -> Callable[[Announcement], object]:
+    def observe(said: Announcement) -> None:
+        event = said.type, said.execution_id, said.timestamp or 0.0, said.data
+        base.metrics.hear(*event)
+        if base.traces is not None:
+            base.traces.hear(*event)
+
+    return observe
 
 
 def _sentences(group: BaseExceptionGroup[Any]) -> list[str]:

@@ -1,8 +1,10 @@
 """What a server stands on: opened before its tree, closed after it."""
 
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -10,6 +12,7 @@ from pipelit.actors.hub import Board
 from pipelit.actors.runtime import Faults
 from pipelit.actors.stuck import StuckFinder
 from pipelit.actors.turns import Subjects
+from pipelit.assembly.traces import open_traces
 from pipelit.clock import Clock, Ids
 from pipelit.llm.prices import Prices, load_prices
 from pipelit.llm.provider import ProviderCache
@@ -26,6 +29,9 @@ from pipelit.settings import Settings
 from pipelit.store.open import OpenStore, StoreConfig, open_store
 from pipelit.store.queries.journal import Owner
 from pipelit.web.server import Address
+
+if TYPE_CHECKING:
+    from pipelit.tracing import Traces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,7 @@ class Base:
     """Epics that are being changed."""
     model_lists: ModelLists
     metrics: Metrics
+    traces: "Traces | None"
     stuck: StuckFinder
 
     @property
@@ -130,6 +137,7 @@ async def open_base(settings: Settings, world: World, stack: AsyncExitStack) -> 
         subjects=Subjects(),
         model_lists=ModelLists(),
         metrics=metrics,
+        traces=await open_traces(os.environ, world.say, stack),
         stuck=StuckFinder(
             opened.store,
             Owner(opened.node_id, opened.epoch),

@@ -15,6 +15,7 @@ from pipelit.assembly.processes import (
     skill_roots,
 )
 from pipelit.assembly.tools import build_tool_ports
+from pipelit.assembly.traces import trace_call
 from pipelit.engine.outcome import Usage
 from pipelit.llm.locality import is_local
 from pipelit.llm.types import ProviderSpec
@@ -83,7 +84,7 @@ def build_models(base: Base, credentials: CredentialsService) -> ModelParts:
             return "missing" if found is NoProvider.MISSING else "not_llm"
         return found
 
-    def count(spec: ProviderSpec, model: str, outcome: str, used: Usage) -> None:
+    def count(spec: ProviderSpec, model: str, outcome: str, used: Usage, seconds: float) -> None:
         base.metrics.model_called(
             spec.provider_type,
             model,
@@ -96,9 +97,12 @@ def build_models(base: Base, credentials: CredentialsService) -> ModelParts:
             provider=spec.provider_type,
             model=model,
             outcome=outcome,
+            ms=round(seconds * 1000),
             input_tokens=used.input_tokens,
             output_tokens=used.output_tokens,
         )
+        if base.traces is not None:
+            trace_call(base.traces, base.world.clock, spec, model, outcome, used, seconds)
 
     return ModelParts(
         providers=base.providers,

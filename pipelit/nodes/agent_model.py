@@ -31,8 +31,11 @@ DEFAULT_TIMEOUT = 120
 DEFAULT_RETRIES = 2
 MAX_RETRIES = 10
 
-OnCall: TypeAlias = Callable[[ProviderSpec, str, str, Usage], object]
-"""(provider, model, how it ended, what it used) of one call; `success`, `failed`, `cancelled`."""
+OnCall: TypeAlias = Callable[[ProviderSpec, str, str, Usage, float], object]
+"""(provider, model, how it ended, what it used, seconds) of one call.
+
+It ends as `success`, `failed` or `cancelled`.
+"""
 
 FindCredential: TypeAlias = Callable[[int], Awaitable[ProviderSpec | Literal["missing", "not_llm"]]]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import msgspec
+import trio
 
 from pipelit.engine.budget import Estimate
 from pipelit.engine.context import count_tokens, trim
@@ -79,7 +80,7 @@ async def _call(
     """Send a request that the budget allows, and count it."""
     reservation = await port.purse.reserve(_estimate(model, request), port.alive)
     usage: MessageUsage | None = None
-    outcome = "cancelled"
+    outcome, began = "cancelled", trio.current_time()
     try:
         response = await model.provider.complete(request, on_text=on_text, on_alive=port.alive)
         usage, outcome = response.usage, "success"
@@ -88,7 +89,7 @@ async def _call(
         raise
     finally:
         spent, warnings = _spent(model, usage)
-        model.on_call(model.spec, model.name, outcome, spent)
+        model.on_call(model.spec, model.name, outcome, spent, trio.current_time() - began)
         port.purse.settle(reservation, spent)
         on_spent(spent, warnings)
     return response
