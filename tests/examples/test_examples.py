@@ -18,7 +18,7 @@ import trio
 from pipelit.cli.client import Client, Target
 from pipelit.cli.create import Made, create_workflow
 from pipelit.cli.export import export_workflow
-from pipelit.llm.scripted import Ask, Move, Say, Script, demo_script, serve_scripted
+from pipelit.llm.scripted import Ask, Call, Move, Say, Script, demo_script, serve_scripted
 from tests.engine.test_dsl import EXAMPLE_A, EXAMPLE_B
 from tests.kit.api import PATIENCE, Api, http_client
 from tests.kit.http_server import Answer, LocalServer, Seen, serve
@@ -332,3 +332,48 @@ async def graph(world: World, slug: str) -> Any:
            if "config" in part else {})
         for part in (*detail["nodes"], *detail["edges"])
     ]  # fmt: skip
+
+
+def team(ask: Ask) -> Move:
+    """Lead an epic of two tasks, or do one of them: the next step follows from those before."""
+    if "spawn_and_await" not in ask.tools:
+        return Say((f"Done: {ask.last_text('user')}.",))
+    results = [json.loads(m["content"]) for m in ask.messages if m["role"] == "tool"]
+    match results:
+        case []:
+            return Call("create_epic", {"title": "Kettles", "budget_tokens": 20_000})
+        case [epic] | [epic, _]:
+            title = f"Kettle {len(results)}"
+            return Call("create_task", {"epic_id": epic["epic_id"], "title": title})
+        case [_, *made] if len(made) == 2:
+            jobs = [
+                {"workflow_slug": "epic-worker", "task_id": task["task_id"], "input_text": "boil"}
+                for task in made
+            ]
+            return Call("spawn_and_await", {"tasks": jobs})
+        case [epic, _, _, done]:
+            changes = {
+                "status": "completed",
+                "result_summary": "; ".join(one["output"] for one in done),
+            }
+            return Call("update_epic", {"epic_id": epic["epic_id"], **changes})
+        case _:
+            return Say(("Both boil.",))
+
+
+async def test_epic_team(site: Site) -> None:
+    """Two workers run; what they used is counted against the epic, and their tasks are done."""
+    async with open_world(site, team) as world:
+        await world.make("epic_worker.yaml")
+        made = await world.make("epic_lead.yaml")
+
+        run = await world.api.chat(made.slug, "Compare two kettles")
+        ended = await world.api.wait_end(run)
+        (epic,) = (await world.api.get("/epics/"))["items"]
+        tasks = (await world.api.get("/tasks/"))["items"]
+
+    assert ended["final_output"]["output"] == "Both boil."
+    assert (epic["status"], epic["result_summary"]) == ("completed", "Done: boil.; Done: boil.")
+    assert (epic["total_tasks"], epic["completed_tasks"], epic["budget_tokens"]) == (2, 2, 20_000)
+    assert 0 < epic["spent_tokens"] <= 20_000
+    assert {task["status"] for task in tasks} == {"completed"}
