@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelit.assembly.web import API_ROUTES, ROOT_ROUTES
 from pipelit.cli.app import program
 from pipelit.metrics import Metrics
 from pipelit.settings import Settings, variable
@@ -114,19 +113,6 @@ def test_every_setting_is_documented() -> None:
     names = {variable(field).removeprefix("PIPELIT_") for field in Settings.model_fields}
 
     assert {name for name in names if f"`{name}`" not in text} == set()
-
-
-def test_every_route_is_documented() -> None:
-    """In the checklist, or for the root in the operators' part."""
-    text = (DOCS / "reference" / "README.md").read_text()
-    listed = {
-        re.sub(r"\{[^}]*\}", "{}", p).rstrip("/") for p in re.findall(r"\| [A-Z]+ \| (/\S+)", text)
-    }
-    declared = {re.sub(r"\{[^}]*\}", "{}", route.path).rstrip("/") for route in API_ROUTES}
-    roots = {route.path for route in ROOT_ROUTES}
-
-    assert declared - listed == set()
-    assert {path for path in roots if path not in OPERATIONS} == set()
 
 
 @pytest.mark.parametrize(

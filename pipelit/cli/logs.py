@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import click
@@ -75,7 +75,7 @@ async def _read(client: Client) -> AsyncIterator[Any]:
         since = page["items"][-1]["seq"]
 
 
-async def _follow(client: Client, newest: Any) -> AsyncIterator[Any]:
+async def _follow(client: Client, newest: Any) -> AsyncGenerator[Any]:
     """Yield what comes after *newest*, across restarts of the server, until cancelled."""
     while True:
         try:

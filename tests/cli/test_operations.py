@@ -8,14 +8,15 @@ import struct
 import sys
 import termios
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 from click.testing import CliRunner, Result
 
 from pipelit.cli.app import program
-from pipelit.cli.logs import tell
+from pipelit.cli.client import Client
+from pipelit.cli.logs import _follow, tell
 from tests.cli.fake_server import serving
 from tests.cli.test_commands import environment, pipelit
 from tests.cli.test_top import CRASH, INFO, actor, execution
@@ -170,3 +171,43 @@ async def _listen(terminal: int, shown: bytearray) -> None:
 async def _until_shown(shown: bytearray, text: str) -> None:
     while text.encode() not in shown:
         await trio.lowlevel.checkpoint()
+
+
+class Polled:
+    """A server whose records are asked for again and again."""
+
+    def __init__(self, *answers: list[Any]) -> None:
+        self.answers, self.asked = list(answers), []
+
+    async def get(self, path: str, **params: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(params["since"])
+        items = [one for one in self.answers.pop(0) if one["seq"] > params["since"]]
+        return {"items": items, "total": len(items)}
+
+
+def numbered(*numbers: int, born: float = 0.0) -> list[Any]:
+    return [{**CRASH, "seq": number, "timestamp": born + number} for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("answers", "heard"),
+    [
+        ([numbered(1, 2, 3), numbered(1, 2, 3, 4)], [3.0, 4.0]),
+        ([numbered(1, 2), numbered(1, 2, born=9.0), numbered(1, 2, born=9.0)], [10.0, 11.0]),
+        ([numbered(1, 2), [], numbered(1, born=9.0)], [10.0]),
+        ([numbered(5, 6)], [5.0, 6.0]),
+    ],
+    ids=["goes on", "another process", "another with fewer", "some missed"],
+)
+async def test_following_misses_nothing_and_repeats_nothing(
+    autojump_clock: trio.abc.Clock, answers: list[Any], heard: list[float]
+) -> None:
+    """Also when the server was started again and counts anew."""
+    server, seen = Polled(*answers), []
+    records = _follow(cast("Client", server), numbered(2)[0])
+    while len(seen) < len(heard):
+        seen.append((await anext(records))["timestamp"])
+    await records.aclose()
+
+    assert seen == heard

@@ -178,6 +178,16 @@ async def test_a_run_is_counted(people: People, provider: ModelServer, slug: str
     assert re.search(r"^pipelit_execution_duration_seconds_count [1-9]", text, re.M)
 
 
+async def test_the_tree_is_counted_by_kind(people: People) -> None:
+    """As it is at this moment, with the fullest mailbox of each kind."""
+    text = (await people.anyone.http.get("/metrics")).text
+
+    assert 'pipelit_actors{kind="hub"} 1.0\n' in text
+    assert 'pipelit_mailbox_depth{kind="manager"} 0.0\n' in text
+    assert re.search(r"^pipelit_uptime_seconds [0-9.]+$", text, re.M)
+    assert "pipelit_stuck_executions 0.0\n" in text
+
+
 async def test_requests_are_counted_by_template(people: People) -> None:
     """Never by what somebody asked for: paths and methods are not series."""
     await people.anyone.http.request("BREW", "/api/v1/secret-path")
