@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    func,
     insert,
     literal_column,
     or_,
@@ -148,14 +149,16 @@ class Written(msgspec.Struct, frozen=True):
 # The statements of every step are built once: building one costs as much as running it. Values
 # without a parameter of their own are set as columns.
 _this = executions.c.id == bindparam("this")
-_has_task = exists().where(tasks.c.execution_id == executions.c.id)
+_has_task = exists().where(tasks.c.execution_id == bindparam("this"))
+# SQLite 3.40 takes `IS NOT NULL` for true in RETURNING.
+_has_parent = func.coalesce(executions.c.parent_execution_id, "") != ""
 _step = (
     update(executions)
     .values(last_seq=executions.c.last_seq + bindparam("more"))
     .returning(
         executions.c.last_seq,
         # Whether it is worth to look for the epic of an execution: few have one.
-        or_(executions.c.parent_execution_id.is_not(None), _has_task).label("may_have_epic"),
+        or_(_has_parent, _has_task).label("may_have_epic"),
     )
 )
 _first_step = _step.where(_this, executions.c.status == literal_column("'pending'"))
