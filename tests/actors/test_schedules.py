@@ -126,6 +126,10 @@ async def test_times_that_come_up_during_a_run_are_skipped(
         seconds(during.next_run_at),
     ) == (0, 0, 60, 240)
     assert await jobs.fires(job_id) == [(60, "completed"), (240, "completed")]
+    assert [outcome for outcome, _ in jobs.observed] == [
+        *("started", "skipped", "skipped", "started"),
+    ]
+    assert all(0 <= lag < 1 for _, lag in jobs.observed)
 
 
 async def test_an_inactive_workflow_skips(jobs: Jobs) -> None:

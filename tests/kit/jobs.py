@@ -35,7 +35,11 @@ OWNER = Principal(user_id=ADA, username="ada", role="normal", key_id=1)
 class Jobs:
     """A running server, and what a test asks of its jobs."""
 
-    def __init__(self, tree: Tree, service: SchedulesService) -> None:
+    def __init__(
+        self, tree: Tree, service: SchedulesService, observed: list[tuple[str, float]]
+    ) -> None:
+        self.observed = observed
+        """(outcome, seconds late) of each due time, as the metrics hear of it."""
         self.tree = tree
         self.service = service
 
@@ -101,6 +105,7 @@ async def open_jobs(
 ) -> AsyncIterator[Jobs]:
     """Run a server with schedules; the first one of a database has people and a workflow."""
     owner = Owner("server", epoch)
+    observed: list[tuple[str, float]] = []
 
     def children(store: Store, owner: Owner, wall: Clock) -> Sequence[Any]:
         parts = ScheduleParts(
@@ -109,6 +114,7 @@ async def open_jobs(
             clock=wall,
             ids=Ids.seeded(200 + epoch),
             default_limit=lambda: 900,
+            observe=lambda outcome, lag: observed.append((outcome, lag)),
         )
         return (
             FamilySpec(
@@ -133,4 +139,5 @@ async def open_jobs(
         yield Jobs(
             tree,
             SchedulesService(tree.store, wall, Ids.seeded(300 + epoch), owner=owner, actors=actors),
+            observed,
         )

@@ -331,3 +331,17 @@ def test_a_good_url_passes_unchanged():
     assert str(check_url("https://[2606:4700::1]:8443/a%20b?c=d")) == (
         "https://[2606:4700::1]:8443/a%20b?c=d"
     )
+
+
+async def test_each_refusal_is_told_with_its_caller() -> None:
+    """For the metrics; what was allowed is not."""
+    told: list[str] = []
+    resolver = NamedHosts(inner=["10.0.0.1"])
+    client = HttpClient(EgressPolicy(), "workflow", resolver=resolver, on_blocked=told.append)
+    try:
+        with pytest.raises(EgressBlocked):
+            await client.request(HttpRequest(method="GET", url="http://inner/"))
+    finally:
+        await client.aclose()
+
+    assert told == ["workflow"]
