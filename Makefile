@@ -8,7 +8,7 @@ ASYNC_OFF_IN_TESTS := ASYNC110,ASYNC111,ASYNC112,ASYNC128
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test check check-format check-async check-layers check-types fmt bench mutants fuzz
+.PHONY: help install run test check check-format check-async check-layers check-types fmt bench mutants fuzz soak
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,3 +60,6 @@ fuzz: install ## let Schemathesis call every endpoint of a fresh server; about t
 
 mutants: install ## plant each known bug in the actor runtime: its test must fail
 	@$(BIN)/python ops/mutants/run.py
+
+soak: install ## simulate 300 whole servers from seeds, and audit each
+	@$(BIN)/python ops/soak/simulate.py --seeds 300

@@ -1,0 +1,183 @@
+"""Random workflows: graphs that are valid, with every way of waiting, branching and failing."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+
+TEXT_OF_RUN = "You run in {{ execution.id }}"
+"""System prompt of every agent: its last word tells the provider which run calls."""
+
+
+class DraftNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as the API takes it."""
+
+    node_id: str
+    component_type: str
+    config: dict[str, Any] = {}
+    interrupt_before: bool = False
+    interrupt_after: bool = False
+
+
+class DraftEdge(msgspec.Struct, frozen=True, kw_only=True):
+    """An edge as the API takes it."""
+
+    source_node_id: str
+    target_node_id: str
+    edge_type: str = "direct"
+    edge_label: str = ""
+    condition_value: str = ""
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow to be built over the API."""
+
+    slug: str
+    nodes: tuple[DraftNode, ...]
+    edges: tuple[DraftEdge, ...]
+    settings: dict[str, Any] = {}
+
+    def has(self, component_type: str) -> bool:
+        """Tell whether some node is of this type."""
+        return any(node.component_type == component_type for node in self.nodes)
+
+
+TRIGGERS = {
+    "chat_in": "trigger_chat",
+    "start": "trigger_manual",
+    "hook": "trigger_webhook",
+    "clock": "trigger_schedule",
+}
+
+
+class _Sketch:
+    """A graph being drawn: layers of steps below the triggers, joined at random."""
+
+    def __init__(self, draw: Random, credential_id: int, model: str) -> None:
+        self._draw = draw
+        self._credential = {"llm_credential_id": credential_id, "model_name": model}
+        self.nodes: list[DraftNode] = []
+        self.edges: list[DraftEdge] = []
+        self._count = 0
+
+    def add(self, component_type: str, extra: dict[str, Any] | None = None, **more: Any) -> str:
+        """Add a step and return its id."""
+        self._count += 1
+        node_id = f"{component_type}_{self._count}"
+        config = {**more.pop("config", {}), "extra_config": extra or {}}
+        self.nodes.append(
+            DraftNode(node_id=node_id, component_type=component_type, config=config, **more)
+        )
+        return node_id
+
+    def join(self, source: str, target: str, **more: str) -> None:
+        """Add an edge."""
+        self.edges.append(DraftEdge(source_node_id=source, target_node_id=target, **more))
+
+    def add_step(self) -> str:
+        """Add a step of a random kind."""
+        draw = self._draw
+        asks = {
+            "interrupt_before": draw.random() < 0.05,
+            "interrupt_after": draw.random() < 0.05,
+        }
+        match draw.choices(
+            ("merge", "wait", "agent", "http", "code", "confirm", "template", "router"),
+            (3, 3, 4, 3, 2, 1, 2, 1),
+        )[0]:
+            case "wait":
+                return self.add("wait", {"duration": draw.choice((0, 1, 5, 45))}, **asks)
+            case "agent":
+                return self._add_agent(asks)
+            case "http":
+                url = {"url": "https://shop.example/order", "method": "POST", "body": "{}"}
+                return self.add("http_request", {**url, "timeout": 20}, **asks)
+            case "code":
+                return self.add("code", {"code": "return 40 + 2", "timeout": 15}, **asks)
+            case "confirm":
+                return self.add("human_confirmation", {"prompt": "Go on with {{ trigger.text }}?"})
+            case "template":
+                text = "{% for n in range(3) %}{{ n }}{% endfor %} {{ trigger.text }}"
+                return self.add("code", {"code": text, "language": "template"}, **asks)
+            case "router":
+                return self.add("router", {"condition_expression": "{{ trigger.text }}"}, **asks)
+            case _:
+                return self.add("merge", {"mode": "append"}, **asks)
+
+    def _add_agent(self, asks: dict[str, bool]) -> str:
+        draw = self._draw
+        memory = {"conversation_memory": draw.random() < 0.4}
+        agent = self.add("agent", memory, config={"system_prompt": TEXT_OF_RUN}, **asks)
+        self.join(self.add("ai_model", config=self._credential), agent, edge_label="llm")
+        for tool in draw.sample(("calculator", "http_request", "datetime"), draw.randrange(3)):
+            self.join(self.add(tool), agent, edge_label="tool")
+        return agent
+
+    def add_switch(self, source: str, targets: Sequence[str]) -> str:
+        """Put a switch behind *source* that chooses one of *targets* by what was said."""
+        rules = [
+            {
+                "id": f"r{number}",
+                "field": "trigger.text",
+                "operator": "contains",
+                "value": f"w{number}",
+            }
+            for number in range(1, len(targets))
+        ]
+        switch = self.add("switch", {"rules": rules, "enable_fallback": True})
+        self.join(source, switch)
+        routes = [*(str(rule["id"]) for rule in rules), "__other__"]
+        for route, target in zip(routes, reversed(targets), strict=True):
+            self.join(switch, target, edge_type="conditional", condition_value=route)
+        return switch
+
+
+def draw_workflow(draw: Random, number: int, *, credential_id: int, model: str) -> Draft:
+    """Draw a workflow that starts in every way there is."""
+    slug = f"soak-{number}"
+    sketch = _Sketch(draw, credential_id, model)
+    nodes = [DraftNode(node_id=node_id, component_type=kind) for node_id, kind in TRIGGERS.items()]
+    ends = _draw_body(draw, sketch, list(TRIGGERS))
+    if draw.random() < 0.5:
+        reply = sketch.add("reply_chat", {"message": "Done: {{ trigger.text }}"})
+        for end in ends:
+            sketch.join(end, reply)
+    if draw.random() < 0.3:
+        handler = sketch.add("error_handler")
+        for node in sketch.nodes:
+            may_fail = node.component_type in {"http_request", "code"}
+            if may_fail and _is_reached(node.node_id, sketch.edges):
+                sketch.join(node.node_id, handler)
+    settings = {"max_execution_seconds": draw.choice((30, 120, 240))}
+    return Draft(
+        slug=slug, nodes=(*nodes, *sketch.nodes), edges=tuple(sketch.edges), settings=settings
+    )
+
+
+def _draw_body(draw: Random, sketch: _Sketch, triggers: list[str]) -> list[str]:
+    """Draw layers of steps below *triggers*; return the last layer."""
+    first = sketch.add_step()
+    for trigger in triggers:
+        sketch.join(trigger, first)
+    layer = [first]
+    for _ in range(draw.randrange(1, 4)):
+        below = [sketch.add_step() for _ in range(draw.randrange(1, 4))]
+        if len(below) > 1 and draw.random() < 0.4:
+            sketch.add_switch(layer[0], below)
+            layer, rest = below, layer[1:]
+            for source in rest:
+                sketch.join(source, draw.choice(below))
+            continue
+        for source in layer:
+            for target in draw.sample(below, draw.randrange(1, len(below) + 1)):
+                sketch.join(source, target)
+        for target in below:
+            if not _is_reached(target, sketch.edges):
+                sketch.join(draw.choice(layer), target)
+        layer = below
+    return layer
+
+
+def _is_reached(node_id: str, edges: Sequence[DraftEdge]) -> bool:
+    return any(edge.target_node_id == node_id and not edge.edge_label for edge in edges)
