@@ -1,24 +1,17 @@
-"""What a change of a task does to its epic and its neighbours, inside the same transaction.
+"""Epics and tasks as clients see them, by REST and in events. Contract: epics.md, tasks.md.
 
-Also epics and tasks as clients see them, by REST and in events. Used by the services of both
-sections and by whoever ends an execution that is linked to a task.
-
-Contract: epics.md, tasks.md, engine.md §25.5.
+Used by the services of both sections and by whoever tells of the ends of executions.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from pipelit.actors.turns import News, event_data
-from pipelit.engine import tasks as rules
 from pipelit.engine.outcome import micros_to_usd
-from pipelit.engine.tasks import EpicStatus, TaskState, TaskStatus
-from pipelit.store.queries import epics as epic_queries
-from pipelit.store.queries import tasks as queries
+from pipelit.engine.tasks import EpicStatus, TaskStatus
 from pipelit.store.queries.epics import EpicRow
 from pipelit.store.queries.tasks import TaskRow
 
@@ -89,37 +82,6 @@ def channel(epic_id: str) -> str:
     return f"epic:{epic_id}"
 
 
-def load_states(conn: Connection, epic_id: str) -> Sequence[TaskState]:
-    """Return what the rules need to know of an epic's tasks, oldest first."""
-    return [TaskState(**row) for row in queries.list_states(conn, epic_id)]
-
-
-def recount(conn: Connection, epic_id: str) -> None:
-    """Bring the counters and sums of an epic to what its tasks say."""
-    counted = rules.tally(load_states(conn, epic_id))
-    epic_queries.update_epic(conn, epic_id, msgspec.structs.asdict(counted))
-
-
-def unblock_after(conn: Connection, task: TaskRow, *, now: datetime) -> Sequence[str]:
-    """Let those go on who waited for *task*, which has just become completed; return their ids."""
-    unblocked = rules.unblocked_by(task.id, load_states(conn, task.epic_id))
-    _make_pending(conn, unblocked, now=now)
-    return unblocked
-
-
-def delete_from_epic(
-    conn: Connection, epic_id: str, gone: Collection[str], *, now: datetime
-) -> Sequence[str]:
-    """Delete tasks of one epic; return the ids of those that nothing holds back any more."""
-    left = rules.forget(gone, load_states(conn, epic_id))
-    queries.delete_tasks(conn, gone)
-    for task_id, depends_on in left.depends_on.items():
-        queries.update_tasks(conn, [task_id], {"depends_on": depends_on})
-    _make_pending(conn, left.unblocked, now=now)
-    recount(conn, epic_id)
-    return left.unblocked
-
-
 def tell_tasks(tasks: Collection[TaskRow]) -> Iterator[News]:
     """Announce changed tasks."""
     for row in tasks:
@@ -143,8 +105,3 @@ def show_task(row: TaskRow) -> Task:
     """Return the task as clients see it."""
     values = {name: getattr(row, name) for name in row.__struct_fields__}
     return Task(actual_usd=micros_to_usd(values.pop("actual_micros")), **values)
-
-
-def _make_pending(conn: Connection, ids: Sequence[str], *, now: datetime) -> None:
-    if ids:
-        queries.update_tasks(conn, ids, {"status": "pending", "updated_at": now})

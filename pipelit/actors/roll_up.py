@@ -1,36 +1,37 @@
-"""Carries the beginning and the end of an execution over to its tasks, and to their epics.
+"""Tells of the tasks that an execution begins to work on, and of those it has left an outcome.
 
-What is to be done is a row, written with the end; it is done and marked in one transaction, so a
-crash only delays it. Contract: engine.md §25.5, tasks.md "Linked execution ends".
+The rows were changed with the beginning and the end. That it is to be told is a row too, marked
+when it is done, so a crash only delays it. An outcome that could not be written with the end is
+written here. Contract: engine.md §7.4, §25.5, tasks.md "Linked execution ends".
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias, assert_never
+from functools import partial
+from typing import TypeAlias, assert_never
 
 import msgspec
 import structlog
 from sqlalchemy import Connection
 
 from pipelit.actors import paths
-from pipelit.actors.epic_changes import channel, recount, show_epic, tell_tasks, unblock_after
+from pipelit.actors.epic_changes import channel, show_epic, tell_tasks
 from pipelit.actors.hub import Publisher
 from pipelit.actors.runtime import Actor, ActorError, Message, System
 from pipelit.actors.turns import News, Subjects, Turns, event_data
 from pipelit.clock import Clock
-from pipelit.engine.output import delivery_text
 from pipelit.store import Store
-from pipelit.store.queries import dispatches, epics, roll_up, tasks
-from pipelit.store.queries.dispatches import LINK, ROLL_UP
+from pipelit.store.queries import dispatches, epic_books, epics, roll_up, tasks
+from pipelit.store.queries.dispatches import LINK, ROLL_UP, ROLLED_UP
 from pipelit.store.queries.epics import EpicRow
+from pipelit.store.queries.roll_up import Settled
 from pipelit.store.queries.tasks import TaskRow
 
 INTERVAL = 30.0
 PAUSE = 0.02
 """Seconds in which ends are collected before the database is asked."""
 PAGE = 100
-MAX_TEXT = 500
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +51,16 @@ class Round(Message, frozen=True):
 RollUpMessage: TypeAlias = Look | Work | Round
 
 
-class _RolledUp(msgspec.Struct, frozen=True):
-    """A task after its execution ended, those it let go on, and its epic."""
+class _Changed(msgspec.Struct, frozen=True):
+    """A task that changed with its execution, those it let go on, and its epic."""
 
     task: TaskRow
     unblocked: Sequence[TaskRow]
     epic: EpicRow
+
+
+Change: TypeAlias = Callable[[Connection, str, datetime], Sequence[Settled]]
+"""Brings the tasks of an execution up to date, and returns which are to be told."""
 
 
 def wake(system: System) -> None:
@@ -97,10 +102,10 @@ class RollUp(Actor[RollUpMessage]):
 
     async def _work(self) -> None:
         try:
-            for kind, work in ((LINK, self._link), (ROLL_UP, self._roll_up)):
+            for kind, change in CHANGES.items():
                 while due := await self._due(kind):
                     for execution_id in due:
-                        await self._try(kind, execution_id, work)
+                        await self._try(kind, execution_id, change)
         except Exception as error:  # noqa: BLE001  # the rows stay: the next round tries again
             log.warning("roll-ups postponed", error=str(error))
 
@@ -110,11 +115,9 @@ class RollUp(Actor[RollUpMessage]):
             lambda conn: dispatches.list_due(conn, kind, now=now, limit=PAGE)
         )
 
-    async def _try(
-        self, kind: str, execution_id: str, work: Callable[[str], Awaitable[None]]
-    ) -> None:
+    async def _try(self, kind: str, execution_id: str, change: Change) -> None:
         try:
-            await work(execution_id)
+            await self._tell(kind, execution_id, change)
         except Exception as error:  # must not keep the others: tried again later
             log.exception("roll-up failed", execution_id=execution_id, error=str(error))
             due_at = self._clock.now() + timedelta(seconds=INTERVAL)
@@ -122,78 +125,48 @@ class RollUp(Actor[RollUpMessage]):
                 lambda conn: dispatches.postpone(conn, kind, execution_id, due_at=due_at)
             )
 
-    async def _link(self, execution_id: str) -> None:
-        """Tell of the tasks that an execution runs; the links were stored with it."""
-        linked = await self._store.read(lambda conn: roll_up.linked_tasks(conn, execution_id))
+    async def _tell(self, kind: str, execution_id: str, change: Change) -> None:
+        linked = await self._store.read(partial(roll_up.linked_tasks, execution_id=execution_id))
         now = self._clock.now()
 
-        def unit(conn: Connection) -> list[_RolledUp]:
-            if not dispatches.finish_once(conn, LINK, execution_id):
+        def unit(conn: Connection) -> list[_Changed]:
+            if not dispatches.finish_once(conn, kind, execution_id):
                 return []
-            found = roll_up.linked_tasks(conn, execution_id)
-            return [_renew_epic(conn, task_id, epic_id, now=now) for task_id, epic_id in found]
+            return [_look_at(conn, settled) for settled in change(conn, execution_id, now)]
 
-        await self._turns.write([channel(epic_id) for _, epic_id in linked], unit, _tell)
-
-    async def _roll_up(self, execution_id: str) -> None:
-        linked = await self._store.read(lambda conn: roll_up.linked_tasks(conn, execution_id))
-        now = self._clock.now()
-
-        def unit(conn: Connection) -> list[_RolledUp]:
-            if not dispatches.finish_once(conn, ROLL_UP, execution_id):
-                return []
-            ended = roll_up.find_ended(conn, execution_id)
-            if ended is None:
-                return []
-            costs = roll_up.sum_costs(conn, execution_id)
-            values = {**_outcome(ended), **msgspec.structs.asdict(costs), "updated_at": now}
-            return [
-                _settle(conn, task_id, values)
-                for task_id, _ in roll_up.linked_tasks(conn, execution_id)
-            ]
-
-        await self._turns.write([channel(epic_id) for _, epic_id in linked], unit, _tell)
+        await self._turns.write([channel(epic_id) for _, epic_id in linked], unit, _news)
 
 
-def _outcome(ended: roll_up.Ended) -> dict[str, Any]:
-    """Return what the end of an execution sets in its tasks."""
-    started_at = ended.started_at or ended.completed_at
-    values: dict[str, Any] = {
-        "status": ended.status,
-        "completed_at": ended.completed_at,
-        "duration_ms": (ended.completed_at - started_at) // timedelta(milliseconds=1),
-    }
-    if ended.status == "completed":
-        values["result_summary"] = delivery_text(ended.final_output)[:MAX_TEXT]
-    elif ended.status == "failed":
-        values["error_message"] = ended.error_message[:MAX_TEXT]
-    return values
+def _begin(conn: Connection, execution_id: str, now: datetime) -> Sequence[Settled]:
+    """Count the epics of tasks again that an execution has begun to work on."""
+    linked = roll_up.linked_tasks(conn, execution_id)
+    for _, epic_id in linked:
+        epic_books.recount(conn, epic_id)
+        epics.update_epic(conn, epic_id, {"updated_at": now})
+    return [Settled(task_id, epic_id) for task_id, epic_id in linked]
 
 
-def _settle(conn: Connection, task_id: str, values: dict[str, Any]) -> _RolledUp:
-    """Change a task and everything that follows from it, in one transaction."""
-    now = values["updated_at"]
-    (before,) = tasks.find_tasks(conn, [task_id])
-    tasks.update_tasks(conn, [task_id], values)
-    unblocked: Sequence[str] = ()
-    if values["status"] == "completed" and before.status != "completed":
-        unblocked = unblock_after(conn, before, now=now)
-    changed = _renew_epic(conn, task_id, before.epic_id, now=now)
-    return msgspec.structs.replace(changed, unblocked=tasks.find_tasks(conn, unblocked))
+def _settle(conn: Connection, execution_id: str, now: datetime) -> Sequence[Settled]:
+    return roll_up.settle(conn, execution_id, now=now)
 
 
-def _renew_epic(conn: Connection, task_id: str, epic_id: str, *, now: datetime) -> _RolledUp:
-    """Count the tasks of an epic again after one has changed."""
-    recount(conn, epic_id)
-    epics.update_epic(conn, epic_id, {"updated_at": now})
-    (after,) = tasks.find_tasks(conn, [task_id])
-    epic = epics.find_epic(conn, epic_id)
+def _settled(conn: Connection, execution_id: str, _now: datetime) -> Sequence[Settled]:
+    return roll_up.find_settled(conn, execution_id)
+
+
+CHANGES: Mapping[str, Change] = {LINK: _begin, ROLL_UP: _settle, ROLLED_UP: _settled}
+"""What is told, in this order: {kind: what is still to be changed for it}."""
+
+
+def _look_at(conn: Connection, settled: Settled) -> _Changed:
+    (task,) = tasks.find_tasks(conn, [settled.task_id])
+    epic = epics.find_epic(conn, settled.epic_id)
     if epic is None:
-        raise LookupError(f"the epic of task {task_id} is gone: its tasks go with it")
-    return _RolledUp(after, (), epic)
+        raise LookupError(f"the epic of task {task.id} is gone: its tasks go with it")
+    return _Changed(task, tasks.find_tasks(conn, settled.unblocked), epic)
 
 
-def _tell(changes: Sequence[_RolledUp]) -> Iterator[News]:
+def _news(changes: Sequence[_Changed]) -> Iterator[News]:
     for change in changes:
         yield from tell_tasks([*change.unblocked, change.task])
         data = event_data(show_epic(change.epic))

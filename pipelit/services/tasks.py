@@ -8,22 +8,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from pipelit.actors.epic_changes import (
-    Task,
-    channel,
-    delete_from_epic,
-    load_states,
-    recount,
-    show_task,
-    tell_tasks,
-    unblock_after,
-)
+from pipelit.actors.epic_changes import Task, channel, show_task, tell_tasks
 from pipelit.actors.turns import News, Turns, event_data
 from pipelit.clock import Clock, Ids
 from pipelit.engine.tasks import completion_time, find_strangers, initial_status
 from pipelit.errors import Invalid, NotFound
 from pipelit.services.epics import get_epic
 from pipelit.store import Store
+from pipelit.store.queries import epic_books
 from pipelit.store.queries import tasks as queries
 from pipelit.store.queries.tasks import TaskRow
 
@@ -117,12 +109,12 @@ class TasksService:
             if first is not None:
                 return first, False
             get_epic(conn, epic_id)
-            states = load_states(conn, epic_id)
+            states = epic_books.load_states(conn, epic_id)
             strangers = find_strangers(wanted, states)
             if strangers:
                 raise Invalid(problems=[_unknown(index, wanted[index]) for index in strangers])
             queries.insert_task(conn, {**values, "status": initial_status(depends_on, states)})
-            recount(conn, epic_id)
+            epic_books.recount(conn, epic_id)
             return get_task(conn, task_id), True
 
         def tell(made: tuple[TaskRow, bool]) -> Iterator[News]:
@@ -218,6 +210,7 @@ def _change(
     now: datetime,
 ) -> _Changed:
     before = get_task(conn, task_id)
+    epic_books.lock(conn, before.epic_id)
     fields = {**fields, **derive(before)}
     if not fields:
         return _Changed(before, is_new=False)
@@ -236,8 +229,8 @@ def _change(
     unblocked: Sequence[str] = ()
     if status != before.status:
         if status == "completed":
-            unblocked = unblock_after(conn, before, now=now)
-        recount(conn, before.epic_id)
+            unblocked = epic_books.unblock_after(conn, before, now=now)
+        epic_books.recount(conn, before.epic_id)
     return _Changed(get_task(conn, task_id), queries.find_tasks(conn, unblocked))
 
 
@@ -252,6 +245,6 @@ def _delete(conn: Connection, ids: Collection[str], *, now: datetime) -> Sequenc
         by_epic.setdefault(row.epic_id, []).append(row.id)
     deleted = []
     for epic_id, gone in by_epic.items():
-        unblocked = delete_from_epic(conn, epic_id, gone, now=now)
+        unblocked = epic_books.delete_from_epic(conn, epic_id, gone, now=now)
         deleted.append(_Deleted(epic_id, gone, queries.find_tasks(conn, unblocked)))
     return deleted

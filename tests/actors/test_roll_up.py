@@ -5,17 +5,19 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from sqlalchemy import Connection, insert, select, text, update
 
+from pipelit.actors.hub import Copy, Hub
 from pipelit.actors.roll_up import INTERVAL, Look, RollUp
-from pipelit.actors.runtime import ActorRef
+from pipelit.actors.runtime import ActorRef, ChildSpec
 from pipelit.actors.runtime.testing import open_kit
 from pipelit.actors.turns import Subjects
 from pipelit.nodes.base import Component
 from pipelit.store import schema
-from pipelit.store.queries import dispatches, executions
+from pipelit.store.queries import executions, roll_up
 from tests.kit.tree import START, Tree
 
 
@@ -27,8 +29,9 @@ def components() -> dict[str, Component]:
 
 @asynccontextmanager
 async def rolling_up(tree: Tree) -> AsyncIterator[ActorRef[Any]]:
-    """Roll up for the length of the block."""
-    async with open_kit() as kit:
+    """Roll up for the length of the block; what is told is heard on the tree's board."""
+    hub = ChildSpec(id="hub", kind="hub", start=lambda: Hub(tree.board, tree.store, tree.clock))
+    async with open_kit([hub]) as kit:
         yield kit.spawn(lambda: RollUp(tree.store, tree.clock, Subjects()))
 
 
@@ -64,13 +67,14 @@ async def run(tree: Tree, workflow_id: int, tokens: int, **values: Any) -> str:
 
 async def end(tree: Tree, execution_id: str, status: str = "completed", **values: Any) -> None:
     """End an execution as its last step does."""
-    ended = {"status": status, "completed_at": START + timedelta(seconds=2.5), **values}
+    now = START + timedelta(seconds=2.5)
+    await trio.sleep(max(0.0, (now - tree.clock.now()).total_seconds()))
+    ended = {"status": status, "completed_at": now, **values}
     here = schema.executions.c.id == execution_id
-    now = tree.clock.now()
 
     def write(conn: Connection) -> None:
         conn.execute(update(schema.executions).where(here).values(**ended))
-        dispatches.note_roll_up(conn, execution_id, due_at=now)
+        roll_up.carry_over(conn, execution_id, now=now)
 
     await tree.store.write(write)
 
@@ -147,35 +151,73 @@ async def test_an_unlinked_execution_leaves_nothing_to_do(tree: Tree) -> None:
     assert count == 0
 
 
-async def test_an_end_is_noticed_when_it_is_told_and_otherwise_later(tree: Tree) -> None:
+async def test_an_end_is_told_at_once_and_otherwise_later(tree: Tree) -> None:
     """At once after `Look`; within the interval when the word was lost."""
     flow = await tree.workflow("t > a")
     told, untold = await run(tree, flow, 1), await run(tree, flow, 1)
     await link(tree, told, "told")
     await link(tree, untold, "untold")
+    heard = tree.listen("epic:ep-1")
 
-    async with rolling_up(tree) as roll_up:
+    async with rolling_up(tree) as actor:
         await trio.sleep(1)
         await end(tree, told)
-        roll_up.tell(Look())
+        actor.tell(Look())
         await trio.sleep(0.1)
         await end(tree, untold)
         await trio.sleep(0.1)
-        before = [(await read(tree, schema.tasks, name)).status for name in ("told", "untold")]
+        before = [told_of(copy)["id"] for copy in heard]
         await trio.sleep(INTERVAL)
 
-    assert before == ["completed", "running"]
-    assert (await read(tree, schema.tasks, "untold")).status == "completed"
+    assert before == ["told", "ep-1"]
+    assert [(copy.type, told_of(copy)["id"]) for copy in heard] == [
+        ("task_updated", "told"),
+        ("epic_updated", "ep-1"),
+        ("task_updated", "untold"),
+        ("epic_updated", "ep-1"),
+    ]
 
 
-async def test_a_roll_up_that_fails_keeps_no_other_and_is_repeated(tree: Tree) -> None:
+async def test_who_hears_of_an_end_reads_new_sums(tree: Tree) -> None:
+    """The outcome is stored together with the terminal event, also without a roll-up actor."""
+    flow = await tree.workflow("t > a")
+    execution_id = await tree.pending(flow)
+    await link(tree, execution_id)
+
+    await tree.run_stored(execution_id)
+
+    task, epic = await read(tree, schema.tasks, "task"), await read(tree, schema.epics, "ep-1")
+    ended = await tree.row(execution_id)
+    assert (task.status, task.completed_at) == ("completed", ended.completed_at)
+    assert epic.completed_tasks == 1
+
+
+async def test_a_task_that_goes_on_is_told_before_the_one_it_waited_for(tree: Tree) -> None:
+    """Changed with the end, told later; one that is still blocked is not told."""
+    execution_id = await run(tree, await tree.workflow("t > a"), 1)
+    await link(tree, execution_id, "first")
+    await link(tree, None, "second", status="blocked", depends_on=["first"])
+    await link(tree, None, "third", status="blocked", depends_on=["first", "second"])
+    heard = tree.listen("epic:ep-1")
+    await end(tree, execution_id)
+
+    async with rolling_up(tree):
+        await trio.sleep(1)
+
+    told = [(of["id"], of["status"]) for of in map(told_of, heard[:-1])]
+    assert told == [("second", "pending"), ("first", "completed")]
+    assert (await read(tree, schema.tasks, "third")).status == "blocked"
+
+
+async def test_a_roll_up_that_fails_keeps_no_end_and_no_other_and_is_repeated(tree: Tree) -> None:
     """What cannot be read as a task now can be after the repair."""
     flow = await tree.workflow("t > a")
-    for name in ("bad", "good"):
-        execution_id = await run(tree, flow, 1)
+    ids = {name: await run(tree, flow, 1) for name in ("bad", "good")}
+    for name, execution_id in ids.items():
         await link(tree, execution_id, name)
-        await end(tree, execution_id)
     await write_notes(tree, "bad", "{")
+    for execution_id in ids.values():
+        await end(tree, execution_id)
 
     async with rolling_up(tree):
         await trio.sleep(1)
@@ -184,8 +226,14 @@ async def test_a_roll_up_that_fails_keeps_no_other_and_is_repeated(tree: Tree) -
         before = await read(tree, schema.tasks, "bad")
         await trio.sleep(2 * INTERVAL)
 
+    assert await tree.status(ids["bad"]) == "completed"
     assert (before.status, good.status) == ("running", "completed")
     assert (await read(tree, schema.tasks, "bad")).status == "completed"
+
+
+def told_of(copy: Copy) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.json.decode(copy.json)["data"]
+    return data
 
 
 async def write_notes(tree: Tree, task: str, json: str) -> None:

@@ -10,12 +10,15 @@ from datetime import datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from pipelit.store.schema import dispatches, executions, tasks
+from pipelit.store.schema import dispatches, executions
 
 DELIVERY = "delivery"
 ROLL_UP = "roll_up"
+"""Carry the end of an execution over to its tasks, for once this failed."""
+ROLLED_UP = "rolled_up"
+"""Tell of the tasks that an execution has left with their outcome."""
 ERROR = "error"
 LINK = "link"
 """Tell of the tasks that an execution runs from now on."""
@@ -35,15 +38,6 @@ def add(conn: Connection, execution_id: str, kinds: Iterable[str], *, due_at: da
     rows = [{"execution_id": execution_id, "kind": kind, "due_at": due_at} for kind in kinds]
     if rows:
         conn.execute(insert(dispatches), rows)
-
-
-_linked = select(tasks.c.id).where(tasks.c.execution_id == bindparam("of")).limit(1)
-
-
-def note_roll_up(conn: Connection, execution_id: str, *, due_at: datetime) -> None:
-    """Note that tasks are linked to an execution, if any are, in the transaction that ends it."""
-    if conn.execute(_linked, {"of": execution_id}).first():
-        add(conn, execution_id, (ROLL_UP,), due_at=due_at)
 
 
 def list_due(conn: Connection, kind: str, *, now: datetime, limit: int) -> list[str]:

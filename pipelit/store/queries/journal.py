@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pipelit.store.queries import budgets, dispatches, episodes, failures, threads
+from pipelit.store.queries import budgets, dispatches, episodes, failures, roll_up, threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
 from pipelit.store.queries.questions import Question, any_answered, forget_open, open_all
 from pipelit.store.schema import (
@@ -216,7 +216,7 @@ def write_step(conn: Connection, step: Step) -> Written:
         episodes.begin(conn, step.execution_id, step.episode, now=step.now)
     if step.end is not None:
         episodes.finish(conn, step.execution_id, msgspec.structs.asdict(step.end), now=step.now)
-        dispatches.note_roll_up(conn, step.execution_id, due_at=step.now)
+        roll_up.carry_over(conn, step.execution_id, now=step.now)
         if step.end.status == "failed":
             failures.note(conn, step.execution_id, due_at=step.now)
         conn.execute(_forget_progress, {"this": step.execution_id})
@@ -393,7 +393,7 @@ def end_directly(
     stored = StoredEvent(last_seq, event.type, now.timestamp(), event.data)
     _insert(conn, execution_events, execution_id, (stored,))
     episodes.finish(conn, execution_id, msgspec.structs.asdict(end), now=now)
-    dispatches.note_roll_up(conn, execution_id, due_at=now)
+    roll_up.carry_over(conn, execution_id, now=now)
     if end.status == "failed":
         failures.note(conn, execution_id, due_at=now)
     conn.execute(_forget_progress, {"this": execution_id})
