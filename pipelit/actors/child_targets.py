@@ -13,7 +13,7 @@ from pipelit.nodes.base import config_error
 from pipelit.nodes.children import SELF, ChildCall
 from pipelit.store.queries.children import MAX_DEPTH
 from pipelit.store.queries.nodes import NodeRow, list_triggers
-from pipelit.store.queries.tasks import find_task
+from pipelit.store.queries.tasks import is_task_of
 from pipelit.store.queries.workflows import WorkflowRow, find_workflow, find_workflow_by_id
 
 MAX_SPAWN_DEPTH = 3
@@ -56,7 +56,8 @@ def find_target(conn: Connection, caller: Caller, call: ChildCall, *, spawned: b
     """Return what a call runs.
 
     Raises:
-        NodeError: `ConfigError`; there is no such workflow or task, or it may not be called.
+        NodeError: `ConfigError`; there is no such workflow, or it may not be called; or there is
+            no such task in an epic of the owner, whose budget the child would use.
     """
     is_self = spawned and call.target == SELF
     workflow = _find(conn, caller, call, is_self=is_self)
@@ -66,7 +67,7 @@ def find_target(conn: Connection, caller: Caller, call: ChildCall, *, spawned: b
         raise config_error(f"Target workflow '{workflow.slug}' is inactive")
     if workflow.owner_id != caller.owner_id and not workflow.is_public:
         raise config_error(f"Not allowed to call workflow '{workflow.slug}'")
-    if call.task_id is not None and find_task(conn, call.task_id) is None:
+    if call.task_id is not None and not is_task_of(conn, call.task_id, caller.owner_id):
         raise config_error(f"Task not found: '{call.task_id}'")
     if is_self:
         return Target(workflow, caller.trigger_node_id)

@@ -28,8 +28,11 @@ NOT_FOUND = "Epic not found."
 class LinkedExecutions(Protocol):
     """What cancelling an epic asks of whoever runs executions."""
 
-    async def cancel_each(self, execution_ids: Collection[str]) -> None:
-        """Stop those that exist and have not ended. Once begun it is not taken back."""
+    async def cancel_each(self, principal: Principal, execution_ids: Collection[str]) -> None:
+        """Stop those that *principal* may stop: a task may name any, that gives no right to it.
+
+        Once begun it is not taken back.
+        """
 
 
 class _Changed(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,10 +132,11 @@ class EpicsService:
         row, _ = await self._turns.write([channel(epic_id)], create, tell)
         return show_epic(row)
 
-    async def change(self, epic_id: str, fields: Mapping[str, Any]) -> Epic:
+    async def change(self, principal: Principal, epic_id: str, fields: Mapping[str, Any]) -> Epic:
         """Change the given *fields* of an epic; none given changes and tells nothing.
 
-        An epic that becomes cancelled takes its unfinished tasks and their executions with it.
+        An epic that becomes cancelled takes its unfinished tasks and their executions with it, as
+        far as *principal* may cancel these.
 
         Raises:
             NotFound: no such epic.
@@ -170,7 +174,7 @@ class EpicsService:
 
         changed = await self._turns.write([channel(epic_id)], change, tell)
         if changed.executions:
-            await self._executions.cancel_each(changed.executions)
+            await self._executions.cancel_each(principal, changed.executions)
         return show_epic(changed.epic)
 
     async def delete(self, epic_id: str) -> None:

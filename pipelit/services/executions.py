@@ -241,21 +241,26 @@ class ExecutionsService:
             await self._store.read(lambda conn: queries.active_of_workflow(conn, workflow_id))
         )
 
-    async def cancel_each(self, execution_ids: Collection[str]) -> None:
-        """Cancel those that exist and have not ended; wait a little until they have.
+    async def cancel_each(self, principal: Principal, execution_ids: Collection[str]) -> None:
+        """Cancel those that the caller may cancel and that run; wait a little until they have.
 
         What they are cancelled for has been committed: once begun it is not taken back when the
         caller goes, and one that is slow to stop is being stopped and keeps nobody waiting.
         """
+        owners = owners_in_scope(principal)
 
         async def cancel(execution_id: str) -> None:
             with suppress(Unavailable):
                 await self._cancel(execution_id)
 
         with trio.move_on_after(LINKED_PATIENCE, shield=True):
+            rows = await self._store.read(
+                lambda conn: queries.list_visible(conn, execution_ids, owners)
+            )
             async with trio.open_nursery() as nursery:
-                for execution_id in dict.fromkeys(execution_ids):
-                    nursery.start_soon(cancel, execution_id)
+                for row in rows:
+                    if row.status not in queries.TERMINAL:
+                        nursery.start_soon(cancel, row.id)
 
     async def delete_many(self, principal: Principal, execution_ids: Collection[str]) -> None:
         """Delete those that exist and that the caller may see; active ones are cancelled first.

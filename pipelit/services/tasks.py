@@ -14,12 +14,16 @@ from pipelit.clock import Clock, Ids
 from pipelit.engine.tasks import completion_time, find_strangers, initial_status
 from pipelit.errors import Invalid, NotFound
 from pipelit.services.epics import get_epic
+from pipelit.services.principal import Principal
+from pipelit.services.visibility import can_see_execution
 from pipelit.store import Store
 from pipelit.store.queries import epic_books
+from pipelit.store.queries import executions as execution_queries
 from pipelit.store.queries import tasks as queries
 from pipelit.store.queries.tasks import TaskRow
 
 NOT_FOUND = "Task not found."
+NO_EXECUTION = "Execution not found."
 
 
 class _Changed(msgspec.Struct, frozen=True):
@@ -127,6 +131,7 @@ class TasksService:
 
     async def change(
         self,
+        principal: Principal,
         task_id: str,
         fields: Mapping[str, Any],
         *,
@@ -140,12 +145,16 @@ class TasksService:
             derive: returns further fields that depend on the task as it is; may refuse.
 
         Raises:
-            NotFound: no such task.
+            NotFound: no such task, or the execution that is to be linked is not the caller's.
         """
         epic_id = (await self._load(task_id)).epic_id
-        change = partial(
-            _change, task_id=task_id, fields=fields, derive=derive, now=self._clock.now()
-        )
+
+        def change(conn: Connection) -> _Changed:
+            before = get_task(conn, task_id)
+            _check_link(conn, principal, before, fields.get("execution_id"))
+            return _change(conn, before, {**fields, **derive(before)}, now=now)
+
+        now = self._clock.now()
 
         def tell(changed: _Changed) -> Iterator[News]:
             if changed.is_new:
@@ -201,19 +210,27 @@ def get_task(conn: Connection, task_id: str) -> TaskRow:
     return row
 
 
+def _check_link(
+    conn: Connection, principal: Principal, task: TaskRow, execution_id: str | None
+) -> None:
+    """Let a task name an execution that is not there, but none that is somebody else's.
+
+    Its output becomes the task's, and the epic's budget becomes its own.
+    """
+    if execution_id is None or execution_id == task.execution_id:
+        return
+    row = execution_queries.find(conn, execution_id)
+    if row is not None and not can_see_execution(principal, row.workflow_owner_id, row.user_id):
+        raise NotFound(NO_EXECUTION)
+
+
 def _change(
-    conn: Connection,
-    *,
-    task_id: str,
-    fields: Mapping[str, Any],
-    derive: Callable[[TaskRow], Mapping[str, Any]],
-    now: datetime,
+    conn: Connection, before: TaskRow, fields: Mapping[str, Any], *, now: datetime
 ) -> _Changed:
-    before = get_task(conn, task_id)
-    epic_books.lock(conn, before.epic_id)
-    fields = {**fields, **derive(before)}
     if not fields:
         return _Changed(before, is_new=False)
+    task_id = before.id
+    epic_books.lock(conn, before.epic_id)
     status = fields.get("status", before.status)
     values = {
         **fields,

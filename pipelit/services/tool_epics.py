@@ -36,24 +36,23 @@ MAX_TASKS_SHOWN = 1000
 MAX_NOTES = 1000
 
 
-class _OwnersExecutions:
-    """Stops executions that the owner may stop. Implements `epics.LinkedExecutions`.
+class _LinkedExecutions:
+    """Stops executions for an agent, whose own may be one of them: then nobody waits for it.
 
-    A task may name any execution: that alone gives no right to it.
+    Implements `epics.LinkedExecutions`.
     """
 
-    def __init__(self, executions: ExecutionsService, owner: Principal) -> None:
+    def __init__(self, executions: ExecutionsService) -> None:
         self._executions = executions
-        self._owner = owner
 
-    async def cancel_each(self, execution_ids: Collection[str]) -> None:
+    async def cancel_each(self, principal: Principal, execution_ids: Collection[str]) -> None:
         """Stop those that the owner may see; wait a little until they have ended."""
         limiter = trio.CapacityLimiter(CANCELS_AT_ONCE)
 
         async def cancel(execution_id: str) -> None:
             async with limiter:
                 with suppress(Refusal):  # gone, not the owner's, or slow: it is being stopped
-                    await self._executions.cancel(self._owner, execution_id)
+                    await self._executions.cancel(principal, execution_id)
 
         with trio.move_on_after(LINKED_PATIENCE):
             async with trio.open_nursery() as nursery:
@@ -68,8 +67,8 @@ class OwnersEpics:
         self, store: Store, turns: Turns, clock: Clock, ids: Ids, executions: ExecutionsService
     ) -> None:
         self._store = store
-        self._executions = executions
-        self._open = partial(EpicsService, store, turns, clock, ids)
+        linked = _LinkedExecutions(executions)
+        self._epics = EpicsService(store, turns, clock, ids, executions=linked)
 
     async def create(self, acting: Acting, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Store an epic; the same call again returns the first one."""
@@ -80,7 +79,7 @@ class OwnersEpics:
             "created_by_node_id": acting.agent_id,
             "dedupe_key": acting.key,
         }
-        epic = await self._service(owner).create(owner, made)
+        epic = await self._epics.create(owner, made)
         return {"epic_id": epic.id, "title": epic.title, "status": epic.status}
 
     async def status(self, acting: Acting, epic_id: str) -> Mapping[str, Any]:
@@ -114,7 +113,7 @@ class OwnersEpics:
     ) -> Mapping[str, Any]:
         """Change the given fields of an epic."""
         owner = await _check_epic(self._store, acting, epic_id)
-        epic = await self._service(owner).change(epic_id, fields)
+        epic = await self._epics.change(owner, epic_id, fields)
         return {"epic_id": epic.id, "status": epic.status}
 
     async def search(
@@ -140,9 +139,6 @@ class OwnersEpics:
             "success_rate": completed / ended if ended else None,
             "avg_cost": spent / len(found) if found else 0,
         }
-
-    def _service(self, owner: Principal) -> EpicsService:
-        return self._open(executions=_OwnersExecutions(self._executions, owner))
 
 
 class OwnersTasks:
@@ -183,16 +179,16 @@ class OwnersTasks:
         self, acting: Acting, task_id: str, fields: Mapping[str, Any], *, note: str | None
     ) -> Mapping[str, Any]:
         """Change the given fields of a task, and add a note."""
-        await self._check(acting, task_id)
+        owner = await self._check(acting, task_id)
         derive = partial(_derive, status=fields.get("status"), note=note)
-        task = await self._tasks.change(task_id, fields, derive=derive)
+        task = await self._tasks.change(owner, task_id, fields, derive=derive)
         return {"task_id": task.id, "status": task.status}
 
     async def cancel(self, acting: Acting, task_id: str, *, note: str) -> Mapping[str, Any]:
         """Cancel a task and the execution linked to it, if the owner may."""
         owner = await self._check(acting, task_id)
         derive = partial(_derive, status="cancelled", note=note)
-        task = await self._tasks.change(task_id, {"status": "cancelled"}, derive=derive)
+        task = await self._tasks.change(owner, task_id, {"status": "cancelled"}, derive=derive)
         linked = await self._is_running(owner, task.execution_id)
         if linked and task.execution_id is not None:
             await self._executions.cancel(owner, task.execution_id)

@@ -14,7 +14,7 @@ from pipelit.nodes.base import Component, NodeCall, NodeError
 from pipelit.nodes.children import ChildBatch, ChildCall
 from pipelit.nodes.subworkflow import subworkflow
 from pipelit.store import schema
-from tests.kit.flows import START, Gate, leave_behind
+from tests.kit.flows import ADA, BOB, START, Gate, leave_behind
 from tests.kit.tree import Tree, add_people, open_tree
 
 Components = dict[str, Component]
@@ -414,30 +414,37 @@ class TestAfterACrash:
             assert await tree.status(parent_id) == "completed"
 
 
+async def work_on_task(call: NodeCall) -> Outcome:
+    """Spawn a child for the task `tk-1`."""
+    assert call.run is not None
+    batch = ChildBatch(
+        key=call.identity.idempotency_key,
+        calls=(ChildCall(target="child", payload={"text": "x"}, task_id="tk-1"),),
+        spawned=True,
+    )
+    await call.run.run_children(batch, lambda _: ())
+    return Outcome(ports={})
+
+
+async def add_task(tree: Tree, user_id: int) -> None:
+    """Add the task `tk-1` to an epic of a user."""
+    same = {"title": "T", "tags": [], "created_at": START, "updated_at": START}
+    task = {"id": "tk-1", "epic_id": "ep-1", "depends_on": [], "notes": []} | same
+
+    def prepare(conn: Any) -> None:
+        conn.execute(insert(schema.epics).values(id="ep-1", user_id=user_id, **same))
+        conn.execute(insert(schema.tasks).values(**task))
+
+    await tree.store.write(prepare)
+
+
 class TestATask:
     async def test_is_linked_to_the_child_that_works_on_it(
         self, tree: Tree, components: Components
     ) -> None:
         """It runs until its execution ends."""
-        same = {"title": "T", "tags": [], "created_at": START, "updated_at": START}
-        task = {"id": "tk-1", "epic_id": "ep-1", "depends_on": [], "notes": []} | same
-
-        def prepare(conn: Any) -> None:
-            conn.execute(insert(schema.epics).values(id="ep-1", **same))
-            conn.execute(insert(schema.tasks).values(**task))
-
-        async def work(call: NodeCall) -> Outcome:
-            assert call.run is not None
-            batch = ChildBatch(
-                key=call.identity.idempotency_key,
-                calls=(ChildCall(target="child", payload={"text": "x"}, task_id="tk-1"),),
-                spawned=True,
-            )
-            await call.run.run_children(batch, lambda _: ())
-            return Outcome(ports={})
-
-        await tree.store.write(prepare)
-        components["w"], components["c"] = work, (gate := Gate())
+        await add_task(tree, ADA)
+        components["w"], components["c"] = work_on_task, (gate := Gate())
         parent_id = await tree.start(await family(tree))
         await gate.arrived.wait()
 
@@ -446,3 +453,14 @@ class TestATask:
         assert (row.execution_id, row.status) == (child.id, "running")
         assert row.workflow_id == child.workflow_id
         assert row.started_at is not None
+
+    async def test_of_other_people_is_not_there(self, tree: Tree, components: Components) -> None:
+        """Its epic's budget is not the caller's to use: nothing starts."""
+        await add_task(tree, BOB)
+        components["w"] = work_on_task
+
+        parent_id = await tree.run(await family(tree))
+
+        (log,) = await tree.logs(parent_id, "w")
+        assert (log["error"], log["error_code"]) == ("Task not found: 'tk-1'", "ConfigError")
+        assert await children_of(tree, parent_id) == []

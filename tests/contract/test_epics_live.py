@@ -78,7 +78,7 @@ async def test_a_cancelled_epic_cancels_what_its_tasks_run(
         fields = {"status": status, "execution_id": execution_id}
         await change(people.olga, f"/tasks/{task['id']}/", **fields)
 
-    await change(people.otto, f"/epics/{epic['id']}/", status="cancelled")
+    await change(people.olga, f"/epics/{epic['id']}/", status="cancelled")
 
     (running, call), (completed, other_call) = runs.items()
     assert (await people.olga.show(running))["status"] == "cancelled"
@@ -88,8 +88,44 @@ async def test_a_cancelled_epic_cancels_what_its_tasks_run(
     assert (await people.olga.wait_end(completed))["status"] == "failed"
 
 
+async def test_who_may_not_cancel_an_execution_does_not_by_its_epic(
+    people: People, slug: str, provider: ModelServer
+) -> None:
+    """Everybody may cancel the epic with its tasks; what they run is the owner's."""
+    await build_thinker(people.olga, slug, provider)
+    epic = await people.olga.post("/epics/", {"title": "E"})
+    execution_id = await people.olga.run(slug)
+    call = await provider.next_call()
+    task = await people.olga.post("/tasks/", {"epic_id": epic["id"], "title": "T"})
+    fields = {"status": "running", "execution_id": execution_id}
+    await change(people.olga, f"/tasks/{task['id']}/", **fields)
+
+    await change(people.otto, f"/epics/{epic['id']}/", status="cancelled")
+
+    assert (await people.olga.get(f"/tasks/{task['id']}/"))["status"] == "cancelled"
+    assert (await people.olga.show(execution_id))["status"] == "running"
+    await call.say("Done.")
+    assert (await people.olga.wait_end(execution_id))["status"] == "completed"
+
+
+async def test_nobody_links_an_execution_of_others(
+    people: People, slug: str, provider: ModelServer
+) -> None:
+    """Its output would become readable, and a budget could end it."""
+    await build_thinker(people.olga, slug, provider)
+    execution_id = await people.olga.run(slug)
+    epic = await people.otto.post("/epics/", {"title": "E", "budget_tokens": 0})
+    task = await people.otto.post("/tasks/", {"epic_id": epic["id"], "title": "T"})
+
+    path, fields = f"/tasks/{task['id']}/", {"execution_id": execution_id}
+    answer = await people.otto.call("PATCH", path, fields)
+
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Execution not found."})
+    await people.olga.post(f"/executions/{execution_id}/cancel/")
+
+
 async def test_a_link_to_nothing_keeps_no_epic_from_being_cancelled(people: People) -> None:
-    """`execution_id` is not checked."""
+    """`execution_id` need not name an execution."""
     epic = await people.olga.post("/epics/", {"title": "E"})
     task = await people.olga.post("/tasks/", {"epic_id": epic["id"], "title": "T"})
     fields = {"status": "running", "execution_id": "nothing"}

@@ -12,6 +12,7 @@ import pytest
 from pipelit.actors.turns import Subjects, Turns
 from pipelit.clock import Ids
 from pipelit.services.epics import EpicsService
+from pipelit.services.principal import Principal
 from pipelit.services.tasks import TasksService
 from pipelit.store import Store
 from pipelit.web.call import Services
@@ -28,7 +29,7 @@ class LinkedExecutions:
     def __init__(self) -> None:
         self.cancelled: list[str] = []
 
-    async def cancel_each(self, execution_ids: Collection[str]) -> None:
+    async def cancel_each(self, principal: Principal, execution_ids: Collection[str]) -> None:
         self.cancelled.extend(execution_ids)
 
 

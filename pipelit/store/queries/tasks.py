@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, literal, or_, select, update
 
 from pipelit.store.queries.tags import has_any
-from pipelit.store.schema import tasks
+from pipelit.store.schema import epics, tasks, users
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,14 @@ def find_task(conn: Connection, task_id: str) -> TaskRow | None:
     """Return the task *task_id*."""
     row = conn.execute(select(*_COLUMNS).where(tasks.c.id == task_id)).mappings().first()
     return None if row is None else TaskRow(**row)
+
+
+def is_task_of(conn: Connection, task_id: str, user_id: int) -> bool:
+    """Tell whether a task is in an epic of a user, or of whom the user, an agent, acts for."""
+    acts_for = select(users.c.created_by_id).where(users.c.id == user_id, users.c.kind == "agent")
+    owners = or_(epics.c.user_id == user_id, epics.c.user_id.in_(acts_for))
+    found = select(tasks.c.id).join(epics, epics.c.id == tasks.c.epic_id)
+    return conn.scalar(found.where(tasks.c.id == task_id, owners)) is not None
 
 
 def find_task_of_call(conn: Connection, dedupe_key: str) -> TaskRow | None:

@@ -96,7 +96,9 @@ async def get(call: Call) -> Epic:
 async def change(call: Call[ChangeEpic]) -> Epic:
     """Change an epic."""
     fields = changes(call.body)
-    return await call.service(EpicsService).change(call.path.text("epic_id"), fields)
+    return await call.service(EpicsService).change(
+        call.principal, call.path.text("epic_id"), fields
+    )
 
 
 async def delete(call: Call) -> None:

@@ -109,7 +109,9 @@ async def get(call: Call) -> Task:
 async def change(call: Call[ChangeTask]) -> Task:
     """Change a task."""
     fields = changes(call.body)
-    return await call.service(TasksService).change(call.path.text("task_id"), fields)
+    return await call.service(TasksService).change(
+        call.principal, call.path.text("task_id"), fields
+    )
 
 
 async def delete(call: Call) -> None:
@@ -123,6 +125,7 @@ async def delete_many(call: Call[DeleteTasks]) -> None:
 
 
 _NOT_FOUND = Refuses(404, "Task not found.", "no such task")
+_NO_EXECUTION = Refuses(404, "Execution not found.", "an execution of others is to be linked")
 _NO_EPIC = Refuses(404, "Epic not found.", "no such epic")
 
 SHOWN = {
@@ -245,7 +248,7 @@ ROUTES = (
         ),
         body=ChangeTask,
         response=Task,
-        refuses=(_NOT_FOUND,),
+        refuses=(_NOT_FOUND, _NO_EXECUTION),
         examples=(
             Example(
                 path=_PATH,
