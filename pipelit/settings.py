@@ -207,6 +207,9 @@ class Settings(BaseModel):
     execution_retention_max: Int = Field(
         default=0, ge=0, description="Keep at most so many terminal executions; 0: no limit."
     )
+    audit_log_max: Int = Field(
+        default=100_000, ge=1000, description="Entries of the audit log: acts and refusals each."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="Least severe level that is logged."
     )

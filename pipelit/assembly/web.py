@@ -18,6 +18,7 @@ from pipelit.assembly.operations import build_operations
 from pipelit.assembly.resources import build_resources
 from pipelit.assembly.starts import build_entrances, build_starter
 from pipelit.net.broker import ping_broker
+from pipelit.services.audit_log import AuditLog
 from pipelit.services.authenticator import Authenticator
 from pipelit.services.canvas import Canvas
 from pipelit.services.executions import ExecutionsService
@@ -93,6 +94,7 @@ async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
     publish = Publisher(system.ref(paths.HUB)).publish
     canvas, turns = Canvas(store, publish), Turns(store, publish, base.subjects)
     starter = build_starter(base, system)
+    audit_log = AuditLog(store, world.clock, keep=settings.audit_log_max)
     execution_service = ExecutionsService(store, starter, manager=system.ref(paths.MANAGER))
     services = Services(
         *build_accounts(base),
@@ -102,6 +104,7 @@ async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         *build_entrances(base, system, starter),
         *build_resources(base, turns, execution_service),
         feed,
+        audit_log,
         Stopping(stopping),
         HealthChecks(
             version=__version__,
@@ -127,6 +130,7 @@ async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
             cors_allow_all_origins=settings.cors_allow_all_origins,
         ),
         observe=base.metrics.request_answered,
+        record=audit_log.record,
     )
 
 

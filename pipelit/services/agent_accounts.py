@@ -16,6 +16,7 @@ from pipelit.nodes.agent_account import AgentAccount
 from pipelit.nodes.json_tools import Acting
 from pipelit.services.agent_lookup import find_parent
 from pipelit.services.api_keys import describe_key
+from pipelit.services.audit_log import Act, NewEntry, log_entry
 from pipelit.services.principal import Principal
 from pipelit.services.tool_owner import get_acting
 from pipelit.services.totp import make_secret
@@ -23,6 +24,7 @@ from pipelit.store import Store
 from pipelit.store.queries import agents as queries
 from pipelit.store.queries.agents import AccountRow
 from pipelit.store.queries.keys import NewKey, insert_key
+from pipelit.store.queries.security_log import insert_entry
 from pipelit.store.secrets import Secrets
 
 DEFAULT_PURPOSE = "Agent-created user"
@@ -52,6 +54,7 @@ class _Obtained(msgspec.Struct, frozen=True, kw_only=True):
     purpose: str
     sealed_key: str | None
     already_existed: bool
+    entry: NewEntry
 
 
 class StoredAgentAccounts:
@@ -76,6 +79,8 @@ class StoredAgentAccounts:
             owner = get_acting(conn, acting)
             username = find_username(conn, acting)
             found = queries.find_account(conn, username)
+            entry = _entry(owner, username, "agent_create" if found is None else "agent_key_read")
+            insert_entry(conn, entry, created_at=made.described.created_at)
             if found is None:
                 user_id = queries.insert_agent(
                     conn,
@@ -91,16 +96,22 @@ class StoredAgentAccounts:
                     purpose=purpose or DEFAULT_PURPOSE,
                     sealed_key=None,
                     already_existed=False,
+                    entry=entry,
                 )
             _require_usable(found, owner)
             sealed = queries.find_sealed_key(conn, found.id, now=made.described.created_at)
             if sealed is None:  # it was revoked
                 insert_key(conn, found.id, made.described, sealed=made.sealed_key)
             return _Obtained(
-                username=username, purpose=found.purpose, sealed_key=sealed, already_existed=True
+                username=username,
+                purpose=found.purpose,
+                sealed_key=sealed,
+                already_existed=True,
+                entry=entry,
             )
 
         got = await self._store.write(obtain)
+        log_entry(got.entry)
         key = made.key if got.sealed_key is None else self._secrets.decrypt(got.sealed_key)
         return AgentAccount(
             username=got.username,
@@ -129,6 +140,17 @@ class StoredAgentAccounts:
             sealed_key=self._secrets.encrypt(key),
             sealed_totp=self._secrets.encrypt(make_secret(self._ids)),
         )
+
+
+def _entry(owner: Principal, username: str, act: Act) -> NewEntry:
+    """Return what the audit log keeps of a tool that gives an agent its key."""
+    return NewEntry(
+        kind=act,
+        outcome="done",
+        user_id=owner.user_id,
+        username=owner.username,
+        subject={"agent": username},
+    )
 
 
 def find_username(conn: Connection, acting: Acting) -> str:

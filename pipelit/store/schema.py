@@ -108,6 +108,24 @@ api_keys = _table(
     _instant("expires_at", nullable=True),
 )
 
+audit_log = _table(
+    "audit_log",
+    _id(),
+    Column("kind", String(40), nullable=False),
+    Column("outcome", String(10), nullable=False),
+    _instant("created_at"),
+    # Without foreign keys: an entry outlives whom it names.
+    Column("user_id", _ID),
+    _text("username"),
+    Column("key_id", _ID),
+    _text("peer"),
+    _text("request_id"),
+    Column("subject", Json, nullable=False),
+    Index("ix_audit_log_outcome", "outcome", "id"),
+    Index("ix_audit_log_kind", "kind", "id"),
+    Index("ix_audit_log_username", "username", "id"),
+)
+
 workspaces = _table(
     "workspaces",
     _id(),

@@ -8,6 +8,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart_trio import QuartTrio
 
 from pipelit.clock import Ids
+from pipelit.web.acts import Record, record_nothing
 from pipelit.web.auth import Authenticator
 from pipelit.web.call import Services
 from pipelit.web.connection import HttpConnection, SocketConnection
@@ -53,6 +54,7 @@ def build_app(
     ids: Ids,
     options: WebOptions,
     observe: Observe = lambda *_: None,
+    record: Record = record_nothing,
 ) -> WebApp:
     """Build the application.
 
@@ -61,6 +63,7 @@ def build_app(
         root_routes: routes at the root: probes, documentation, metrics.
         stopping: set when the server begins to stop; API requests then get 503.
         observe: told after every answer, for metrics.
+        record: keeps what routes with an `act` did, before they are answered.
 
     Raises:
         ValueError: two routes have the same method and path.
@@ -78,5 +81,6 @@ def build_app(
         cors=options.cors_allow_all_origins,
         is_stopping=stopping.is_set,
         observe=observe,
+        record=record,
     )
     return WebApp(dispatcher, serve_socket, options.max_request_bytes)

@@ -18,14 +18,14 @@ MISSING_KEY = "Invalid or missing API key."
 ADMIN_ONLY = "Admin access required."
 
 
-async def admit(
+async def identify(
     auth: Auth | CustomAuth, head: Head, authenticate: Authenticator, services: Services
 ) -> Principal | None:
     """Return who asks; None on a route that is open.
 
     Raises:
         Unauthenticated: no key, or one that does not count.
-        Forbidden: the key is good, its owner not allowed.
+        Forbidden: a check of the route's own refuses.
     """
     if isinstance(auth, CustomAuth):
         knock = Knock(
@@ -42,7 +42,14 @@ async def admit(
     key = head.bearer
     if key is None:
         raise Unauthenticated(MISSING_KEY)
-    principal = await authenticate(key)
-    if auth is Auth.ADMIN and not principal.is_admin:
+    return await authenticate(key)
+
+
+def require_role(auth: Auth | CustomAuth, caller: Principal | None) -> None:
+    """Refuse whoever is known, but may not call the route.
+
+    Raises:
+        Forbidden: the route is for administrators.
+    """
+    if auth is Auth.ADMIN and (caller is None or not caller.is_admin):
         raise Forbidden(ADMIN_ONLY)
-    return principal

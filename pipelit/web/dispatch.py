@@ -15,7 +15,8 @@ import trio
 from pipelit.actors.runtime import origin
 from pipelit.clock import Ids
 from pipelit.errors import Unavailable
-from pipelit.web.auth import Authenticator, admit
+from pipelit.web.acts import PATIENCE, Deed, Record, describe
+from pipelit.web.auth import Authenticator, identify, require_role
 from pipelit.web.call import Call, Services
 from pipelit.web.decode import RawParts, decode
 from pipelit.web.encode import encode, is_small
@@ -61,6 +62,7 @@ class Dispatcher:
         cors: bool,
         is_stopping: Callable[[], bool],
         observe: Observe,
+        record: Record,
     ) -> None:
         self._table = table
         self._services = services
@@ -69,6 +71,7 @@ class Dispatcher:
         self._cors = cors
         self._is_stopping = is_stopping
         self._observe = observe
+        self._record = record
         self._threads = trio.CapacityLimiter(2)
 
     async def answer(self, head: Head, inbox: BodyInbox) -> Answer:
@@ -105,22 +108,50 @@ class Dispatcher:
             raise HttpRefusal(405, "Method Not Allowed", {"Allow": match.allowed})
         if self._is_stopping() and head.raw_path.startswith(API_PREFIX + "/"):
             raise Unavailable("Server is shutting down.")
-        caller = await admit(route.auth, head, self._authenticate, self._services)
+        caller = await identify(route.auth, head, self._authenticate, self._services)
+        deed = Deed(route=route, head=head, request_id=request_id, caller=caller)
+        if route.act is None:
+            return await self._do(deed, match, inbox)
+        return await self._do_recorded(deed, match, inbox)
+
+    async def _do_recorded(
+        self, deed: Deed, match: Match, inbox: BodyInbox
+    ) -> Response | RawResponse | StreamResponse:
+        try:
+            result = await self._do(deed, match, inbox)
+        except Exception as error:
+            refusal = find_refusal(error)
+            deed.status = 500 if refusal is None else to_response(refusal).status
+            raise
+        else:
+            deed.result, deed.status = result, result.status
+            return result
+        finally:
+            # Also for a caller who has left: the act may have been done.
+            with trio.move_on_after(PATIENCE, shield=True):
+                if (entry := describe(deed)) is not None:
+                    await self._record(entry)
+
+    async def _do(
+        self, deed: Deed, match: Match, inbox: BodyInbox
+    ) -> Response | RawResponse | StreamResponse:
+        route, head = deed.route, deed.head
+        require_role(route.auth, deed.caller)
         body = await _read_body(route, head, inbox)
         parts = RawParts(path=match.values, query=head.query, headers=head.headers, body=body)
         decoded = await decode(route, parts, threads=self._threads)
-        call: Call = Call(
+        deed.call = call = Call(
             path=decoded.path,
             body=decoded.body,
             query=decoded.query,
             headers=decoded.headers,
             services=self._services,
             peer=head.peer,
-            request_id=request_id,
+            request_id=deed.request_id,
             raw_headers=head.headers,
             raw_query=head.query,
             raw_body=decoded.json,
-            caller=caller,
+            caller=deed.caller,
         )
         result = await route.handler(call)
         if isinstance(result, Response | RawResponse | StreamResponse):

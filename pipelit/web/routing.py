@@ -54,6 +54,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel
 
+from pipelit.services.audit_log import Act
 from pipelit.services.principal import Principal
 from pipelit.web.call import Call, Services
 
@@ -119,6 +120,7 @@ class Route:
     """One route. Immutable by convention; checked when it is made, so a mistake fails the start.
 
     `also` holds other ways to answer: {status: type of the answer, None for an empty one}.
+    `act`: every call is an entry of the audit log, of this kind.
     `media` is the type of an answer with `status` that is no JSON, instead of `response` or beside.
 
     Raises:
@@ -143,6 +145,7 @@ class Route:
         response: object = None,
         also: Mapping[int, object] = MappingProxyType({}),
         media: str = "",
+        act: Act | None = None,
         refuses: tuple[Refuses, ...] = (),
         examples: tuple[Example, ...] = (),
         description: str = "",
@@ -166,6 +169,7 @@ class Route:
         self.response = response
         self.also = also
         self.media = media
+        self.act = act
         self.refuses = refuses
         self.examples = examples
         self.parameters = _parameters(path)

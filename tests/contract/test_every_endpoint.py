@@ -323,6 +323,7 @@ async def visit_system(tour: Tour) -> None:
     await tour.call("GET /system/actors/")
     await tour.call("GET /system/actors/{path}", path="executions")
     await tour.call("GET /system/supervision/")
+    await tour.call("GET /system/audit/")
     await tour.call("GET /system/info/")
 
 

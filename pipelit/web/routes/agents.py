@@ -61,6 +61,7 @@ ROUTES = (
         delete,
         auth=Auth.BEARER,
         section="users",
+        act="agent_delete",
         summary="Delete an agent user and its keys; what it owned passes to its creator.",
         status=204,
         refuses=(
@@ -78,6 +79,7 @@ ROUTES = (
         delete_many,
         auth=Auth.BEARER,
         section="users",
+        act="agent_delete",
         summary="Delete several agent users; ids that the caller may not delete are skipped.",
         body=DeleteAgents,
         status=204,

@@ -95,6 +95,7 @@ ROUTES = (
         setup,
         auth=Auth.NONE,
         section="auth",
+        act="setup",
         summary="Make the first user, an admin, and give its API key.",
         description="Works once. Also makes the workspace `default`.",
         body=SetupRequest,
@@ -120,6 +121,7 @@ ROUTES = (
         create_token,
         auth=Auth.NONE,
         section="auth",
+        act="login",
         summary="Log in: give a new session key for a password.",
         description=(
             "A user keeps the 10 newest session keys; older ones are revoked. With MFA switched on "

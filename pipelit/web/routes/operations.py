@@ -11,6 +11,7 @@ import msgspec
 
 from pipelit.actors.runtime import ActorInfo, ErrorInfo
 from pipelit.errors import Forbidden, Unauthenticated
+from pipelit.services.audit_log import Act, AuditLog, Entry, Outcome
 from pipelit.services.metrics import MetricsService
 from pipelit.services.principal import Principal
 from pipelit.services.system import SystemInfo, SystemService
@@ -39,6 +40,28 @@ class SupervisionQuery(QueryModel):
     kind: str | None = None
     actor: str | None = None
     limit: Annotated[int, IntegerText(0, MAX_PAGE)] = 50
+
+
+class AuditQuery(ListQuery):
+    """Which entries."""
+
+    kind: Act | None = None
+    user: str | None = None
+
+
+class EntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One act that matters for security, or the refusal of one."""
+
+    id: int
+    created_at: datetime
+    kind: str
+    outcome: Outcome
+    user_id: int | None
+    username: str
+    key_id: int | None
+    peer: str
+    request_id: str
+    subject: dict[str, Any]
 
 
 class ActorView(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +129,15 @@ async def list_records(call: Call[None, SupervisionQuery]) -> Page[dict[str, Any
     return Page(items=items, total=total)
 
 
+async def list_audit_entries(call: Call[None, AuditQuery]) -> Page[EntryView]:
+    """Return entries of the audit log, newest first."""
+    query = call.query
+    found, total = await call.service(AuditLog).browse(
+        kind=query.kind, username=query.user, limit=query.limit, offset=query.offset
+    )
+    return Page(items=[_show_entry(entry) for entry in found], total=total)
+
+
 async def show_info(call: Call) -> SystemInfo:
     """Return the server in numbers."""
     return await call.service(SystemService).info()
@@ -140,6 +172,10 @@ def _view(info: ActorInfo) -> ActorView:
     return ActorView(**fields)
 
 
+def _show_entry(entry: Entry) -> EntryView:
+    return EntryView(**{name: getattr(entry, name) for name in EntryView.__struct_fields__})
+
+
 _ACTOR = {
     "path": "/manager",
     "kind": "manager",
@@ -167,6 +203,18 @@ _RECORD = {
     "reason": None,
     "error": None,
     "detail": {},
+}
+_ENTRY = {
+    "id": 118,
+    "created_at": "2026-02-03T09:00:07.480221",
+    "kind": "user_change",
+    "outcome": "done",
+    "user_id": 1,
+    "username": "maria",
+    "key_id": 4,
+    "peer": "127.0.0.1",
+    "request_id": "8f14e45fceea167a5a36dedd4bea2543",
+    "subject": {"user_id": 2, "fields": ["role"], "role": "admin"},
 }
 _INFO = {
     "version": "0.1.0",
@@ -216,6 +264,17 @@ ROUTES = (
             Example(
                 path="/api/v1/system/supervision/?since=40",
                 response={"items": [_RECORD], "total": 1},
+            ),
+        ),
+    ),
+    Route(
+        "GET", "/system/audit/", list_audit_entries, auth=Auth.ADMIN, section="system",
+        summary="List acts that matter for security, newest first.",
+        query=AuditQuery, response=Page[EntryView],
+        examples=(
+            Example(
+                path="/api/v1/system/audit/?kind=user_change",
+                response={"items": [_ENTRY], "total": 1},
             ),
         ),
     ),

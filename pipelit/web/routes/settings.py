@@ -107,6 +107,7 @@ ROUTES = (
         change,
         auth=Auth.ADMIN,
         section="settings",
+        act="settings_change",
         summary="Store settings; some take effect at once, the others at the next start.",
         body=ChangeSettings,
         response=SettingsChange,

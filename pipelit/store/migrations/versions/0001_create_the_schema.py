@@ -11,6 +11,31 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "audit_log",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("outcome", sa.String(length=10), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("username", sa.Text(), server_default="", nullable=False),
+        sa.Column("key_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("peer", sa.Text(), server_default="", nullable=False),
+        sa.Column("request_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("audit_log", schema=None) as batch_op:
+        batch_op.create_index("ix_audit_log_kind", ["kind", "id"], unique=False)
+        batch_op.create_index("ix_audit_log_outcome", ["outcome", "id"], unique=False)
+        batch_op.create_index("ix_audit_log_username", ["username", "id"], unique=False)
+
+    op.create_table(
         "checkpoints",
         sa.Column("checkpoint_id", sa.String(length=36), nullable=False),
         sa.Column("thread_id", sa.String(length=255), nullable=False),
