@@ -51,6 +51,10 @@ TRIGGERS = {
 }
 
 
+ITEMS = "items"
+"""The first step of every workflow: gives loops what they go over."""
+
+
 class _Sketch:
     """A graph being drawn: layers of steps below the triggers, joined at random."""
 
@@ -60,6 +64,7 @@ class _Sketch:
         self.nodes: list[DraftNode] = []
         self.edges: list[DraftEdge] = []
         self._count = 0
+        self._is_inside = False  # a loop's body is being drawn
 
     def add(self, component_type: str, extra: dict[str, Any] | None = None, **more: Any) -> str:
         """Add a step and return its id."""
@@ -83,8 +88,8 @@ class _Sketch:
             "interrupt_after": draw.random() < 0.05,
         }
         match draw.choices(
-            ("merge", "wait", "agent", "http", "code", "confirm", "template", "router"),
-            (3, 3, 4, 3, 2, 1, 2, 1),
+            ("merge", "wait", "agent", "http", "code", "confirm", "template", "router", "loop"),
+            (3, 3, 4, 3, 2, 1, 2, 1, 2),
         )[0]:
             case "wait":
                 return self.add("wait", {"duration": draw.choice((0, 1, 5, 45))}, **asks)
@@ -100,10 +105,26 @@ class _Sketch:
             case "template":
                 text = "{% for n in range(3) %}{{ n }}{% endfor %} {{ trigger.text }}"
                 return self.add("code", {"code": text, "language": "template"}, **asks)
+            case "loop" if not self._is_inside:
+                return self._add_loop()
             case "router":
                 return self.add("router", {"condition_expression": "{{ trigger.text }}"}, **asks)
             case _:
                 return self.add("merge", {"mode": "append"}, **asks)
+
+    def _add_loop(self) -> str:
+        """Add a loop over the items, with a body of one or two steps."""
+        draw = self._draw
+        over = {"source_node": ITEMS, "on_error": draw.choice(("stop", "continue"))}
+        loop, self._is_inside = self.add("loop", over), True
+        first = last = self.add_step()
+        if draw.random() < 0.5:
+            last = self.add_step()
+            self.join(first, last)
+        self.join(loop, first, edge_label="loop_body")
+        self.join(last, loop, edge_label="loop_return")
+        self._is_inside = False
+        return loop
 
     def _add_agent(self, asks: dict[str, bool]) -> str:
         draw = self._draw
@@ -138,6 +159,8 @@ def draw_workflow(draw: Random, number: int, *, credential_id: int, model: str) 
     slug = f"soak-{number}"
     sketch = _Sketch(draw, credential_id, model)
     nodes = [DraftNode(node_id=node_id, component_type=kind) for node_id, kind in TRIGGERS.items()]
+    items = {"language": "template", "code": draw.choice(("[1, 2, 3]", "[1]", "[]"))}
+    nodes.append(DraftNode(node_id=ITEMS, component_type="code", config={"extra_config": items}))
     ends = _draw_body(draw, sketch, list(TRIGGERS))
     if draw.random() < 0.5:
         reply = sketch.add("reply_chat", {"message": "Done: {{ trigger.text }}"})
@@ -157,9 +180,10 @@ def draw_workflow(draw: Random, number: int, *, credential_id: int, model: str) 
 
 def _draw_body(draw: Random, sketch: _Sketch, triggers: list[str]) -> list[str]:
     """Draw layers of steps below *triggers*; return the last layer."""
-    first = sketch.add_step()
     for trigger in triggers:
-        sketch.join(trigger, first)
+        sketch.join(trigger, ITEMS)
+    first = sketch.add_step()
+    sketch.join(ITEMS, first)
     layer = [first]
     for _ in range(draw.randrange(1, 4)):
         below = [sketch.add_step() for _ in range(draw.randrange(1, 4))]
