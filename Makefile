@@ -8,7 +8,7 @@ ASYNC_OFF_IN_TESTS := ASYNC110,ASYNC111,ASYNC112,ASYNC128
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test check check-format check-async check-layers check-types fmt bench mutants fuzz soak
+.PHONY: help install run test check check-format check-async check-layers check-types fmt bench bench-check mutants fuzz soak
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,8 +52,13 @@ fmt: install ## format and sort
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: install ## micro benchmarks, each against a baseline in the same run
-	@for script in ops/bench/*.py; do $(BIN)/python $$script || exit 1; done
+bench: install ## benchmarks of the runtime, the store and the server; their table goes into docs/performance.md
+	@$(BIN)/python ops/bench/actors.py
+	@$(BIN)/python ops/bench/store.py
+	@$(BIN)/python ops/bench/all.py --write docs/performance.md $(BENCH)
+
+bench-check: install ## fail when something costs a fifth more than is recorded
+	@$(BIN)/python ops/bench/all.py --check $(BENCH)
 
 fuzz: install ## let Schemathesis call every endpoint of a fresh server; about two minutes
 	@$(BIN)/python ops/fuzz/run.py

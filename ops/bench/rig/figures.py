@@ -1,8 +1,13 @@
-"""What a series of measurements says: percentiles, rates, and a row of the table."""
+"""What a series of measurements says: percentiles, rates, and the rows of the table."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import trio
+
+_ROUNDS = 20_000
 
 
 @dataclass
@@ -22,20 +27,30 @@ class Series:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of the table.
+
+    `figures`: (what, how much, unit). `cost`: processor time of one item in ms, what
+    `--check` holds against the recorded one; None if it is not to be checked.
+    """
 
     name: str
     figures: Sequence[tuple[str, float, str]]
-    """(what, how much, unit)"""
+    cost: float | None = None
 
     def __str__(self) -> str:
-        shown = "  ".join(f"{what} {_round(value)}{unit}" for what, value, unit in self.figures)
-        return f"{self.name:<34} {shown}"
+        return f"{self.name:<38} {self.text()}"
+
+    def text(self) -> str:
+        """Return the figures in one line."""
+        return ", ".join(
+            f"{what} {_round(value)}{unit}".strip() for what, value, unit in self.figures
+        )
 
 
 def timed(name: str, series: Series, elapsed: float, cpu: float) -> Row:
     """Describe a load: operations per second, latencies, errors and processor time of each."""
     done = len(series.seconds)
+    cost = cpu / max(done, 1) * 1000
     return Row(
         name,
         (
@@ -44,9 +59,30 @@ def timed(name: str, series: Series, elapsed: float, cpu: float) -> Row:
             ("p95", series.at(0.95), " ms"),
             ("p99", series.at(0.99), " ms"),
             ("errors", series.errors, ""),
-            ("cpu", cpu / max(done, 1) * 1000, " ms each"),
+            ("cpu", cost, " ms each"),
         ),
+        cost,
     )
+
+
+async def baseline() -> float:
+    """Return the processor time that a fixed piece of work on Trio needs here and now, in ms.
+
+    Costs are compared as multiples of it, so that a claim holds on any machine.
+    """
+    send, receive = trio.open_memory_channel[dict[str, int]](100)
+
+    async def produce() -> None:
+        async with send:
+            for number in range(_ROUNDS):
+                await send.send({"number": number})
+
+    begun = time.process_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(produce)
+        async for _ in receive:
+            pass
+    return (time.process_time() - begun) * 1000
 
 
 def _round(value: float) -> str:

@@ -262,6 +262,10 @@ def _logs(conn: Connection, execution_id: str) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "execution_id"} for row in rows]
 
 
+_LISTED = (executions.c.listed_at.desc(), executions.c.created_seq.desc())
+"""The order of lists, newest start first; indexes of the table have it."""
+
+
 def list_page(
     conn: Connection,
     users: Collection[int] | None,
@@ -276,22 +280,19 @@ def list_page(
     Args:
         users: whose workflows' and own executions count; None: everybody's.
     """
-    wanted = _seen_by(users)
+    wanted = [] if users is None else [_concerns(users)]
     if workflow_slug is not None:
-        wanted.append(workflows.c.slug == workflow_slug)
+        named = select(workflows.c.id).where(workflows.c.slug == workflow_slug)
+        ids = list(conn.scalars(named))
+        # One id, not a list of one: only then the index has the order of the page.
+        workflow_id = executions.c.workflow_id
+        wanted.append(workflow_id == ids[0] if len(ids) == 1 else workflow_id.in_(ids))
     if status is not None:
         wanted.append(executions.c.status == status)
-    total = conn.scalar(_joined(func.count()).where(*wanted)) or 0
+    total = conn.scalar(select(func.count()).select_from(executions).where(*wanted)) or 0
+    page = select(executions.c.id).where(*wanted).order_by(*_LISTED).limit(limit).offset(offset)
     rows = conn.execute(
-        _select()
-        .where(*wanted)
-        .order_by(
-            executions.c.started_at.is_(None).desc(),
-            executions.c.started_at.desc(),
-            executions.c.created_seq.desc(),
-        )
-        .limit(limit)
-        .offset(offset)
+        _select().where(executions.c.id.in_(page.scalar_subquery())).order_by(*_LISTED)
     ).mappings()
     return [Execution(**row) for row in rows], total
 
@@ -368,6 +369,12 @@ def workflow_audience(
         select(workflows.c.owner_id, workflows.c.is_public).where(wanted)
     ).one_or_none()
     return None if row is None else (row.owner_id, row.is_public)
+
+
+def _concerns(users: Collection[int]) -> ColumnElement[bool]:
+    """Tell whether an execution is one of these users', or of a workflow of theirs."""
+    theirs = select(workflows.c.id).where(workflows.c.owner_id.in_(users))
+    return or_(executions.c.user_id.in_(users), executions.c.workflow_id.in_(theirs))
 
 
 def _seen_by(users: Collection[int] | None) -> list[ColumnElement[bool]]:

@@ -261,6 +261,7 @@ def _changes(step: Step) -> dict[str, Any]:
         changes |= {
             "status": "running",
             "started_at": step.now,
+            "listed_at": step.now,
             "snapshot": step.begin.snapshot,
             "owner": step.owner.node_id,
             "epoch": step.owner.epoch,

@@ -474,6 +474,9 @@ def upgrade() -> None:
         sa.Column("error_code", sa.String(length=100), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column(
+            "listed_at", sa.BigInteger(), server_default="9223372036854775807", nullable=False
+        ),
         sa.Column("completed_at", sa.BigInteger(), nullable=True),
         sa.Column("last_activity_at", sa.BigInteger(), nullable=False),
         sa.Column("input_tokens", sa.BigInteger(), server_default="0", nullable=False),
@@ -502,18 +505,23 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("executions", schema=None) as batch_op:
         batch_op.create_index("ix_executions_completed", ["completed_at"], unique=False)
+        batch_op.create_index("ix_executions_listed", ["listed_at", "created_seq"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_executions_parent_execution_id"), ["parent_execution_id"], unique=False
         )
         batch_op.create_index(
             batch_op.f("ix_executions_schedule_id"), ["schedule_id"], unique=False
         )
-        batch_op.create_index("ix_executions_started", ["started_at", "created_seq"], unique=False)
         batch_op.create_index("ix_executions_status", ["status", "created_seq"], unique=False)
+        batch_op.create_index(
+            "ix_executions_status_listed", ["status", "listed_at", "created_seq"], unique=False
+        )
         batch_op.create_index("ix_executions_thread", ["thread_id", "status"], unique=False)
         batch_op.create_index("ix_executions_user", ["user_id", "started_at"], unique=False)
         batch_op.create_index(
-            "ix_executions_workflow_started", ["workflow_id", "started_at"], unique=False
+            "ix_executions_workflow_listed",
+            ["workflow_id", "listed_at", "created_seq"],
+            unique=False,
         )
 
     op.create_table(
