@@ -52,6 +52,7 @@ from pipelit.store.queries import children
 from pipelit.store.queries import journal as rows
 from pipelit.store.queries.budgets import OverBudget
 from pipelit.store.queries.children import Kin
+from pipelit.store.queries.fencing import Fenced
 from pipelit.store.queries.questions import list_answers
 
 ANSWER_INTERVAL = 1.0
@@ -436,8 +437,8 @@ class Execution(Actor[ExecutionMessage]):
             await self._commit(allowed, begin=begin, remember=remember)
             await self._end(endings.over_budget(str(problem)))
             return
-        except rows.Fenced:
-            self.ctx.emit("fenced", owner=self._parts.owner.node_id, epoch=self._parts.owner.epoch)
+        except Fenced as fenced:
+            self.ctx.emit("fenced", owner=fenced.owner, epoch=fenced.epoch)
             self._over = True
             self.ctx.stop()
             return

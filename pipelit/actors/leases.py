@@ -4,13 +4,15 @@ Started before the executions and stopped after them: when it stops, nothing of 
 and what it owned is free for whoever starts next. Contract: engine.md §10.7.
 """
 
+from datetime import timedelta
+
 from sqlalchemy import Connection
 
 from pipelit.actors.runtime import Actor, Directive, Message
 from pipelit.errors import PipelitError
 from pipelit.store import Store, StoreError
 from pipelit.store.queries import journal, ownership
-from pipelit.store.queries.servers import release_server, renew_lease
+from pipelit.store.queries.servers import lateness, release_server, renew_lease
 
 RENEW_EVERY = 5.0
 
@@ -45,15 +47,20 @@ class Lease(Actor[Renew]):
         """
         owner = self._owner
         try:
-            kept = await self._store.write(
-                lambda conn: renew_lease(conn, owner.node_id, owner.epoch)
-            )
+            late = await self._store.write(self._renew)
         except StoreError:
-            kept = True  # the next renewal tells whether the lease outlived the trouble
-        if not kept:
-            self.ctx.emit("lease_lost", epoch=owner.epoch)
+            late = None  # the next renewal tells whether the lease outlived the trouble
+        if late is not None:
+            self.ctx.emit("lease_lost", late_ms=round(late.total_seconds() * 1000))
             raise LeaseLost(f"epoch {owner.epoch} of {owner.node_id} has lost its lease")
         self.ctx.after(RENEW_EVERY, Renew())
+
+    def _renew(self, conn: Connection) -> timedelta | None:
+        """Return how much too late it was, if it was."""
+        owner = self._owner
+        if renew_lease(conn, owner.node_id, owner.epoch):
+            return None
+        return lateness(conn, owner.node_id, owner.epoch)
 
     async def on_drain(self) -> None:
         """Release everything: the rows keep their status and have no owner."""

@@ -49,7 +49,8 @@ class ScheduleKeeper(Actor[KeeperMessage]):
     async def _round(self) -> None:
         for stray in await self._find():
             try:
-                self._schedules.ref(stray.id).tell(Wake(adopted=stray.lost))
+                adopted = stray if stray.lost else None
+                self._schedules.ref(stray.id).tell(Wake(adopted=adopted))
             except ActorError:  # a full mailbox: the next round finds it again
                 log.warning("wake-up postponed", schedule_id=stray.id)
         self.ctx.after(INTERVAL, Round())

@@ -30,7 +30,7 @@ from pipelit.clock import Clock, Ids
 from pipelit.engine import schedule as rules
 from pipelit.store import Store, Unit
 from pipelit.store.queries.journal import Owner
-from pipelit.store.queries.schedules import ScheduleRow
+from pipelit.store.queries.schedules import ScheduleRow, Stray
 
 T = TypeVar("T")
 
@@ -48,9 +48,12 @@ class Begin(Request[None], frozen=True):
 
 
 class Wake(Message, frozen=True):
-    """The job may have changed, or something of it was missed. `adopted`: it had no live owner."""
+    """The job may have changed, or something of it was missed.
 
-    adopted: bool = False
+    `adopted`: it had no live owner, and how it stood then.
+    """
+
+    adopted: Stray | None = None
 
 
 class Due(Message, frozen=True):
@@ -107,8 +110,13 @@ class Schedule(Actor[ScheduleMessage]):
                 self.reply(message, None)
             case Wake(adopted=adopted):
                 await self._look()
-                if adopted and self._job is not None:
-                    self.ctx.emit("recovered", from_status=self._job.status)
+                if adopted is not None:
+                    self.ctx.emit(
+                        "recovered",
+                        from_status=adopted.status,
+                        recovery_count=None,  # nothing of a job can crash its server
+                        previous_owner=adopted.owner,
+                    )
             case Due():
                 await self._proceed()
             case RunOver(execution_id=execution_id):

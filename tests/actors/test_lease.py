@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, cast
 
 import trio
@@ -15,10 +16,10 @@ from pipelit.store.queries.journal import Owner
 
 
 class Database:
-    """Says what becomes of each renewal: kept, lost, or no answer."""
+    """Says what becomes of each renewal: kept, too late by so much, or no answer."""
 
     def __init__(self) -> None:
-        self.answer: bool | Exception = True
+        self.answer: timedelta | Exception | None = None
         self.asked: list[float] = []
 
     async def write(self, unit: Any) -> Any:
@@ -70,11 +71,12 @@ async def test_a_lost_lease_is_a_crash() -> None:
     database = Database()
     async with leased(database, shared=True) as (kit, lease):
         await trio.sleep(RENEW_EVERY + 1)
-        database.answer = False
+        database.answer = timedelta(seconds=1.5)
         await trio.sleep(RENEW_EVERY)
 
         assert not lease.is_alive()
-        assert [record.event for record in kit.records(lease, "lease_lost")] == ["lease_lost"]
+        (lost,) = kit.records(lease, "lease_lost")
+        assert lost.detail == {"late_ms": 1500}
         assert kit.records(lease, "actor_crashed")
 
 
@@ -84,7 +86,7 @@ async def test_a_database_that_does_not_answer_is_asked_again() -> None:
     async with leased(database, shared=True) as (_, lease):
         database.answer = StorageUnavailable()
         await trio.sleep(2 * RENEW_EVERY + 1)
-        database.answer = True
+        database.answer = None
         await trio.sleep(RENEW_EVERY)
 
         assert lease.is_alive()

@@ -15,7 +15,8 @@ from pipelit.actors.ledger import Ledger, Outlet
 from pipelit.store import CommitUncertain, Store
 from pipelit.store.queries.children import FamilyStep
 from pipelit.store.queries.executions import StoredEvent
-from pipelit.store.queries.journal import Fenced, Owner, Step, Written
+from pipelit.store.queries.fencing import Fenced
+from pipelit.store.queries.journal import Owner, Step, Written
 
 AUDIENCE = Audience(1, "flow", 1, 2)
 STEP = Step(

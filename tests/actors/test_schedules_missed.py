@@ -171,7 +171,12 @@ async def test_an_outcome_is_recorded_after_a_restart(
 
     assert fires == [(600, "completed")]
     assert (row.run_count, row.current_repeat) == (1, 1)
-    assert f"/schedules/{job_id}" in [record.actor for record in recovered]
+    (of_job,) = (record for record in recovered if record.actor == f"/schedules/{job_id}")
+    assert of_job.detail == {
+        "from_status": "active",
+        "recovery_count": None,
+        "previous_owner": "server",
+    }
 
 
 @pytest.mark.parametrize("status", ["active", "paused", "done"])

@@ -12,6 +12,7 @@ from pipelit.store.queries import meta
 from pipelit.store.queries.servers import (
     LEASE,
     database_now,
+    lateness,
     list_servers,
     live_server,
     register_server,
@@ -90,6 +91,18 @@ def test_a_lease_that_ran_out_is_lost_on_a_shared_database(conn: Connection) -> 
 
     assert not is_live(conn, "a", epoch)
     assert renew_lease(conn, "a", epoch) == (conn.dialect.name == "sqlite")
+
+
+def test_a_lost_lease_is_late_by_the_databases_clock(conn: Connection) -> None:
+    """As long as it has run out; a server that has begun again is not late at all."""
+    old = register_server(conn, "a")
+    expire(conn, "a")
+    late = lateness(conn, "a", old)
+
+    register_server(conn, "a")
+
+    assert timedelta(seconds=1) <= late < timedelta(seconds=3)
+    assert lateness(conn, "a", old) == timedelta(0)
 
 
 def test_a_released_server_is_dead_at_once(conn: Connection) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from pipelit.store.queries import budgets, dispatches, episodes, failures, roll_up, threads
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
+from pipelit.store.queries.fencing import Fenced
 from pipelit.store.queries.questions import Question, any_answered, forget_open, open_all
 from pipelit.store.schema import (
     execution_events,
@@ -33,10 +34,6 @@ from pipelit.store.schema import (
     tasks,
     workflows,
 )
-
-
-class Fenced(Exception):
-    """The execution belongs to somebody else, or has ended: nothing was written."""
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -191,7 +188,7 @@ def write_step(conn: Connection, step: Step) -> Written:
     statement = _next_step if step.begin is None else _first_step
     row = conn.execute(statement, _changes(step)).one_or_none()
     if row is None:
-        raise Fenced(step.execution_id)
+        raise Fenced.of(conn, step.execution_id)
     _settle(conn, step, may_have_epic=row.may_have_epic)
     first = row.last_seq - len(step.events) + 1
     timestamp = step.now.timestamp()

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, and_, or_, select, update
 
 from pipelit.store.queries import budgets
 from pipelit.store.queries.executions import TERMINAL
-from pipelit.store.queries.journal import Fenced, Owner
+from pipelit.store.queries.fencing import Fenced
+from pipelit.store.queries.journal import Owner
 from pipelit.store.queries.servers import live_server
 from pipelit.store.schema import executions
 
@@ -54,7 +55,7 @@ def require_owner(conn: Connection, execution_id: str, owner: Owner) -> None:
         executions.c.status.not_in(TERMINAL),
     )
     if conn.scalar(select(executions.c.id).where(mine).with_for_update()) is None:
-        raise Fenced(execution_id)
+        raise Fenced.of(conn, execution_id)
 
 
 def release_all(conn: Connection, owner: Owner) -> None:

@@ -258,10 +258,12 @@ def is_running(conn: Connection, schedule_id: str) -> bool:
 
 
 class Stray(msgspec.Struct, frozen=True):
-    """A job that needs its actor. `lost`: no live server runs it."""
+    """A job that needs its actor, and how it stood. `lost`: no live server runs it."""
 
     id: str
     lost: bool
+    status: str
+    owner: str | None
 
 
 def find_strays(conn: Connection, owner: Owner, *, overdue: datetime) -> list[Stray]:
@@ -287,7 +289,7 @@ def find_strays(conn: Connection, owner: Owner, *, overdue: datetime) -> list[St
         ~goes_on,
     )
     rows = conn.execute(
-        select(schedules.c.id, lost)
+        select(schedules.c.id, lost, schedules.c.status, schedules.c.owner)
         .where(
             or_(
                 and_(lost, or_(schedules.c.status == "active", unsettled)),
@@ -296,7 +298,9 @@ def find_strays(conn: Connection, owner: Owner, *, overdue: datetime) -> list[St
         )
         .order_by(schedules.c.next_run_at)
     )
-    return [Stray(schedule_id, bool(is_lost)) for schedule_id, is_lost in rows]
+    return [
+        Stray(row_id, bool(is_lost), status, held_by) for row_id, is_lost, status, held_by in rows
+    ]
 
 
 def claim(conn: Connection, ids: Collection[str], owner: Owner) -> None:

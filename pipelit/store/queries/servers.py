@@ -111,6 +111,16 @@ def renew_lease(conn: Connection, node_id: str, epoch: int) -> bool:
     return conn.execute(statement).rowcount == 1
 
 
+def lateness(conn: Connection, node_id: str, epoch: int) -> timedelta:
+    """Return how long ago a server's lease ran out; 0 if the server has begun a later epoch."""
+    until = conn.execute(
+        select(servers.c.lease_until, database_now().label("now")).where(
+            servers.c.node_id == node_id, servers.c.epoch == epoch
+        )
+    ).one_or_none()
+    return timedelta(0) if until is None else max(timedelta(0), until.now - until.lease_until)
+
+
 def release_server(conn: Connection, node_id: str, epoch: int) -> None:
     """End the lease of a server that stops in order; what it owned is free at once."""
     mine = and_(servers.c.node_id == node_id, servers.c.epoch == epoch)
