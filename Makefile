@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: help install run test check check-format check-async check-layers check-types fmt bench bench-check mutants fuzz soak
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(VENV)/.installed ## make .venv from the lock file
 
