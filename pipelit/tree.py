@@ -23,6 +23,7 @@ from pipelit.actors.hub import Announcement, Hub
 from pipelit.actors.leases import Lease, escalate_when_lost
 from pipelit.actors.manager import Manager
 from pipelit.actors.reconciler import Reconciler
+from pipelit.actors.retention import Retention, Rules
 from pipelit.actors.roll_up import RollUp
 from pipelit.actors.runtime import (
     ChildSpec,
@@ -128,6 +129,7 @@ def build_root(base: Base, system: System) -> SupervisorSpec:
     parts = build_execution_parts(base, system)
     schedule_parts = build_schedule_parts(base)
     grace = settings.shutdown_grace_seconds
+    kept = Rules(settings.execution_retention_days, settings.execution_retention_max)
     shared = not settings.database_url.startswith("sqlite")
     return SupervisorSpec(
         id="root",
@@ -221,6 +223,11 @@ def build_root(base: Base, system: System) -> SupervisorSpec:
                     clock=world.clock,
                     zombie_threshold=lambda: base.live.zombie_execution_threshold_seconds,
                 ),
+            ),
+            ChildSpec(
+                id="retention",
+                kind="retention",
+                start=lambda: Retention(store, world.clock, kept),
             ),
             ChildSpec(id="stuck", kind="stuck_watch", start=lambda: StuckWatch(base.stuck)),
             SupervisorSpec(id="sockets"),
