@@ -13,7 +13,14 @@ from pydantic import BaseModel, ValidationError
 from pipelit.errors import Invalid
 from pipelit.web.call import PathValues
 from pipelit.web.jsontext import may_hold_bad_values, parse_json
-from pipelit.web.models import MAX_INT64, MIN_INT64, AnyJson, IntegerText, field_names
+from pipelit.web.models import (
+    MAX_INT64,
+    MIN_INT64,
+    AnyJson,
+    IntegerText,
+    field_names,
+    known_part,
+)
 from pipelit.web.problems import Where, explain, explain_values
 from pipelit.web.routing import ParameterKind, Route
 
@@ -117,8 +124,7 @@ def _decode_body(model: type[BaseModel] | None, json: Any, text: bytes, problems
         return None
     unclean: Iterable[str] = ()
     if may_hold_bad_values(text):
-        known = field_names(model)
-        unclean = explain_values({k: v for k, v in json.items() if k in known}, "body")
+        unclean = explain_values(known_part(json, model), "body")
     return _validate(model, json, "body", unclean, problems)
 
 

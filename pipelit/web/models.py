@@ -6,7 +6,7 @@ Models check shape only. Whether a thing exists, or a change is allowed, is the 
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -246,3 +246,21 @@ class IdempotencyHeaders(HeaderModel):
 def field_names(model: type[BaseModel]) -> dict[str, str]:
     """Return the wire names of a model's fields: `{wire name: attribute name}`."""
     return {field.alias or name: name for name, field in model.model_fields.items()}
+
+
+def known_part(value: Any, kind: Any) -> Any:
+    """Return *value* without the fields that the model within the type *kind* does not know."""
+    if isinstance(value, list):
+        return [known_part(item, kind) for item in value]
+    model = _model_within(kind)
+    if model is None or not isinstance(value, dict):
+        return value
+    kinds = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+    return {name: known_part(item, kinds[name]) for name, item in value.items() if name in kinds}
+
+
+def _model_within(kind: Any) -> type[BaseModel] | None:
+    """Return the model that a type is, or is a list or an optional of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next(filter(None, map(_model_within, get_args(kind))), None)

@@ -278,6 +278,22 @@ async def test_unknown_fields_are_ignored_whatever_they_hold():
     assert (await read({"id": 7, "junk": "\0", "more": 2**70})).body.name == "n"
 
 
+@pytest.mark.parametrize(
+    "body", [{"inner": {"x": 1, "junk": "\0"}}, {"inners": [{"x": 1, "more": 2**70, "\0": "\0"}]}]
+)
+async def test_unknown_fields_of_inner_objects_are_ignored_alike(body):
+    """However deep the model that does not know them."""
+    assert (await read(body)).body.name == "n"
+
+
+async def test_known_fields_of_inner_objects_are_clean():
+    """Wrong ones are told with their place."""
+    assert await problems({"inner": {"x": 2**70}, "payload": {"junk": "\0"}}) == [
+        f"body.inner.x: must be <= {BIG - 1}",
+        "body.payload.junk: must be valid text",
+    ]
+
+
 async def test_text_is_never_trimmed_and_free_objects_stay_as_sent():
     """Byte-identical."""
     sent = {"name": " n\u00e9\n", "payload": {"b": 1, "a": [None, 1.5, {"\u00fc": True}]}}
