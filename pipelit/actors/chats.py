@@ -22,6 +22,7 @@ from pipelit.actors.runtime import (
 from pipelit.errors import Unavailable
 from pipelit.store import Store, StoreError
 from pipelit.store.queries import executions as queries
+from pipelit.store.queries.sessions import session_queue
 from pipelit.store.queries.threads import ThreadAppend
 
 MAX_WAITING = 50
@@ -66,11 +67,7 @@ class ChatSession(Actor[ChatMessage]):
     async def on_start(self) -> None:
         """Find what runs and what waits."""
         self._manager: ActorRef[ManagerMessage] = self.ctx.system.ref(paths.MANAGER)
-        self._queue.extend(
-            await self._store.read(
-                lambda conn: queries.session_queue(conn, self._thread_id), patient=True
-            )
-        )
+        await self._look()
         self._run_next()
 
     async def receive(self, message: ChatMessage) -> None:
@@ -79,7 +76,9 @@ class ChatSession(Actor[ChatMessage]):
             case Post():
                 await self._post(message)
             case Wake():
-                pass
+                if not self._running:  # another server left it here, or it was just started
+                    await self._look()
+                    self._run_next()
             case Resumed(execution_id=execution_id):
                 if execution_id not in self._queue:
                     self._queue.insert(1 if self._running else 0, execution_id)
@@ -88,6 +87,8 @@ class ChatSession(Actor[ChatMessage]):
                 if self._queue and self._queue[0] == execution_id:
                     self._queue.popleft()
                 self._running = False
+                if self._store.is_shared:
+                    await self._look()
                 self._run_next()
             case _:
                 assert_never(message)
@@ -114,11 +115,16 @@ class ChatSession(Actor[ChatMessage]):
             self._fresh.add(post.new.id)
             self._run_next()
 
+    async def _look(self) -> None:
+        """Take the queue from the store: other servers run and accept messages, too."""
+        self._queue = deque(
+            await self._store.read(lambda conn: session_queue(conn, self._thread_id), patient=True)
+        )
+        self._fresh.clear()
+
     async def _forget_cancelled(self) -> None:
         """Make room: what was cancelled while it waited is still in the queue."""
-        kept = set(
-            await self._store.read(lambda conn: queries.session_queue(conn, self._thread_id))
-        )
+        kept = set(await self._store.read(lambda conn: session_queue(conn, self._thread_id)))
         head, *waiting = self._queue
         self._queue = deque([head, *(one for one in waiting if one in kept)])
         self._fresh &= set(self._queue)

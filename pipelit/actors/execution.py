@@ -54,6 +54,7 @@ from pipelit.store.queries.budgets import OverBudget
 from pipelit.store.queries.children import Kin
 from pipelit.store.queries.fencing import Fenced
 from pipelit.store.queries.questions import list_answers
+from pipelit.store.queries.sessions import NotItsTurn
 
 ANSWER_INTERVAL = 1.0
 """Seconds between looks for answers that other servers took."""
@@ -105,6 +106,9 @@ class Execution(Actor[ExecutionMessage]):
             await self._end(self._verdict)
         elif loaded.status == "pending":
             await self._begin()
+        elif (loaded.owner, loaded.epoch) != (parts.owner.node_id, parts.owner.epoch):
+            self._over = True  # another server has begun it meanwhile
+            self.ctx.stop()
         else:
             await self._resume()
         if not self._over:
@@ -199,9 +203,12 @@ class Execution(Actor[ExecutionMessage]):
             takeover=beginning.takeover,
         )
         self._clock.begin()
-        await self._commit(changes, begin=rows.Begin(beginning.snapshot))
-        waited = self._parts.clock.now() - self._loaded.created_at
-        self._parts.on_begun(waited.total_seconds())
+        loaded = self._loaded
+        session = loaded.thread_id if loaded.serial else None
+        await self._commit(changes, begin=rows.Begin(beginning.snapshot, session))
+        if not self._over:
+            waited = self._parts.clock.now() - self._loaded.created_at
+            self._parts.on_begun(waited.total_seconds())
 
     def _rebuild(self) -> None:
         plan = Plan(msgspec.convert(self._loaded.snapshot, Snapshot))
@@ -436,6 +443,10 @@ class Execution(Actor[ExecutionMessage]):
             allowed = endings.refuse_start(self._narrator.state, changes)
             await self._commit(allowed, begin=begin, remember=remember)
             await self._end(endings.over_budget(str(problem)))
+            return
+        except NotItsTurn:  # it stays pending, for whoever goes on with the session
+            self._over = True
+            self.ctx.stop()
             return
         except Fenced as fenced:
             self.ctx.emit("fenced", owner=fenced.owner, epoch=fenced.epoch)

@@ -56,6 +56,8 @@ from pipelit.store.queries import executions as executions_queries
 from pipelit.store.queries.standing import Standing, find_standing
 
 MAX_RECOVERIES = 3
+ELSEWHERE_PAUSE = 1.0
+"""Seconds between looks at an execution that another server runs."""
 CANCEL_TIMEOUT = 30.0
 CANCEL_PAUSE = 0.1
 
@@ -170,6 +172,8 @@ class Manager(Actor[ManagerMessage]):
         crashed = ended.reason is ExitReason.CRASHED
         if crashed or execution_id in self._answering:
             self.ctx.start_soon(self._adopt, execution_id, crashed)
+        elif execution_id in self._waiting and self._parts.store.is_shared:
+            self.ctx.start_soon(self._outlast, execution_id)
         else:
             self._release(execution_id)
         self._fill()
@@ -205,16 +209,25 @@ class Manager(Actor[ManagerMessage]):
             self.ctx.post(AnswersTaken(execution_id))
 
     async def _look(self, execution_id: str) -> None:
+        if await self._status(execution_id) == "pending":
+            self.ctx.post(Start((execution_id,)))
+        else:
+            await self._outlast(execution_id)
+
+    async def _outlast(self, execution_id: str) -> None:
+        """Wait as long as an execution runs elsewhere; taken up here, its exit is the answer."""
+        actor = self.ctx.system.ref(paths.execution(execution_id))
+        while await self._status(execution_id) == "running":
+            if actor.is_alive():
+                return
+            await trio.sleep(ELSEWHERE_PAUSE)
+        self.ctx.post(Released(execution_id))
+
+    async def _status(self, execution_id: str) -> str | None:
         found = await self._parts.store.read(
             lambda conn: executions_queries.find(conn, execution_id), patient=True
         )
-        match found.status if found is not None else None:
-            case "pending":
-                self.ctx.post(Start((execution_id,)))
-            case "running":
-                pass  # live here, or taken up by the reconciler: its exit is the answer
-            case _:
-                self.ctx.post(Released(execution_id))
+        return None if found is None else found.status
 
     async def _take_up(self, execution_id: str, crashed: bool) -> None:
         """Adopt what another server left behind; who only waited did not crash it."""

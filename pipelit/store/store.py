@@ -46,6 +46,8 @@ class Store:
         read_timeout: float = READ_TIMEOUT,
         on_commit: OnCommit = ignore_commit,
     ) -> None:
+        self.is_shared = url.get_backend_name() != "sqlite"
+        """Whether other servers may use the database too."""
         self._write_engine = open_engine(url, Purpose.WRITE)
         self._read_engine = open_engine(url, Purpose.READ, size=readers)
         self._committer = Committer(self._write_engine)

@@ -53,6 +53,7 @@ from pipelit.store.queries import executions as queries
 from pipelit.store.queries.journal import Owner
 from pipelit.store.queries.questions import OpenQuestion, list_open
 from pipelit.store.queries.threads import ThreadAppend
+from pipelit.store.writer import Hold
 from tests.kit.flows import ADA, BOB, START, Verbatim, dispatch, store_workflow
 from tests.kit.store import hold_of
 from tests.nodes.calls import services
@@ -274,6 +275,7 @@ async def open_tree(
     clock: trio.testing.MockClock,
     components: dict[str, Component],
     *,
+    node_id: str = "server",
     epoch: int = 1,
     grace: float = 5.0,
     max_running: int = 100,
@@ -282,15 +284,17 @@ async def open_tree(
     zombie_threshold: int = 0,
     hub_capacity: int = 50_000,
     wall: Any = None,
+    hold: Hold | None = None,
     more: Callable[[Store, Owner, Clock], Sequence[Any]] = lambda *_: (),
 ) -> AsyncIterator[Tree]:
     """Run a server for the length of the block.
 
     *components*: {node_id: what it does}. *more*: further children, started before the reconciler.
+    *hold*: one for all servers that a test runs on one clock.
     """
-    store = Store(url, hold=hold_of(clock))
+    store = Store(url, hold=hold or hold_of(clock))
     board, faults, wall = Board(), PlantedFaults(), wall or TrioClock(START)
-    owner = Owner("server", epoch)
+    owner = Owner(node_id, epoch)
     runner = NodeRunner(
         store=store,
         budgets=Budgets(store, owner, wall, Ids.seeded(300 + epoch)),

@@ -341,21 +341,6 @@ def active_of_workflow(conn: Connection, workflow_id: int) -> list[str]:
     )
 
 
-def session_queue(conn: Connection, thread_id: str) -> list[str]:
-    """Return the executions of a chat session that run or wait for their turn, in order."""
-    return list(
-        conn.scalars(
-            select(executions.c.id)
-            .where(
-                executions.c.thread_id == thread_id,
-                executions.c.serial,
-                executions.c.status.in_(("running", "pending")),
-            )
-            .order_by(executions.c.status.desc(), executions.c.created_seq)
-        )
-    )
-
-
 def workflow_audience(
     conn: Connection, slug: str, workflow_id: int | None
 ) -> tuple[int, bool] | None:

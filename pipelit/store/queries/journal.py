@@ -21,7 +21,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pipelit.store.queries import budgets, dispatches, episodes, failures, roll_up, threads
+from pipelit.store.queries import (
+    budgets,
+    dispatches,
+    episodes,
+    failures,
+    roll_up,
+    sessions,
+    threads,
+)
 from pipelit.store.queries.executions import TERMINAL, StoredEvent
 from pipelit.store.queries.fencing import Fenced
 from pipelit.store.queries.questions import Question, any_answered, forget_open, open_all
@@ -94,9 +102,13 @@ class EventDraft(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The step from `pending` to `running`; makes the writer the owner. `snapshot`: stored form."""
+    """The step from `pending` to `running`; makes the writer the owner.
+
+    `snapshot`: stored form. `session`: the thread of a chat session, whose runs take turns.
+    """
 
     snapshot: Any
+    session: str | None = None
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +196,10 @@ def write_step(conn: Connection, step: Step) -> Written:
     Raises:
         Fenced: owner or epoch differ, or the execution has ended.
         OverBudget: the step starts nodes, and more than the budget is used.
+        NotItsTurn: it is the first step, and the chat session is busy with another.
     """
+    if step.begin is not None and step.begin.session is not None:
+        sessions.require_turn(conn, step.execution_id, step.begin.session)
     statement = _next_step if step.begin is None else _first_step
     row = conn.execute(statement, _changes(step)).one_or_none()
     if row is None:
@@ -315,6 +330,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     active_us: int
     created_at: datetime
     started_at: datetime | None
+    owner: str | None
+    epoch: int | None
     last_seq: int
     records: tuple[Any, ...]
     checkpoints: dict[tuple[str, str], Any]
