@@ -105,6 +105,18 @@ def test_a_lost_lease_is_late_by_the_databases_clock(conn: Connection) -> None:
     assert lateness(conn, "a", old) == timedelta(0)
 
 
+def test_the_server_of_a_file_is_alive_without_a_lease(conn: Connection) -> None:
+    """SQLite: the youngest that was not released. PostgreSQL: whose lease runs."""
+    register_server(conn, "old")
+    register_server(conn, "a")
+    expire(conn, "old")
+    expire(conn, "a")
+
+    alive = [server.node_id for server in list_servers(conn) if server.live]
+
+    assert alive == (["a"] if conn.dialect.name == "sqlite" else [])
+
+
 def test_a_released_server_is_dead_at_once(conn: Connection) -> None:
     """An orderly stop ends the lease, and nothing renews it."""
     epoch = register_server(conn, "a")

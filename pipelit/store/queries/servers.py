@@ -40,7 +40,7 @@ class ServerRow(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     lease_until: datetime
     live: bool
-    """By the database's clock, when the row was read."""
+    """By the database's clock, when the row was read; on SQLite the one that uses the file."""
 
 
 class _NowMicros(FunctionElement[int]):
@@ -128,9 +128,16 @@ def release_server(conn: Connection, node_id: str, epoch: int) -> None:
 
 
 def list_servers(conn: Connection) -> tuple[ServerRow, ...]:
-    """Return every server the database knows, the youngest first."""
+    """Return every server the database knows, the youngest first.
+
+    On SQLite the file has room for one server, whose lease nobody renews.
+    """
     columns = (servers.c.node_id, servers.c.epoch, servers.c.started_at, servers.c.lease_until)
-    statement = select(*columns, _lease_runs().label("live")).order_by(servers.c.epoch.desc())
+    live = _lease_runs()
+    if conn.dialect.name == "sqlite":
+        youngest = select(func.max(servers.c.epoch)).scalar_subquery()
+        live = and_(~servers.c.released, servers.c.epoch == youngest)
+    statement = select(*columns, live.label("live")).order_by(servers.c.epoch.desc())
     return tuple(ServerRow(**row) for row in conn.execute(statement).mappings())
 
 
