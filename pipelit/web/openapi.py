@@ -129,13 +129,16 @@ def _operation(route: Route, book: SchemaBook, *, in_api: bool) -> dict[str, Any
             "required": not route.body_optional,
             "content": {"application/json": content},
         }
-    if isinstance(route.auth, CustomAuth):
-        operation["security"] = [{route.auth.name: []}, *([{}] if route.auth.is_optional else [])]
-    elif route.auth is not Auth.NONE:
-        operation["security"] = [{"bearer": []}]
-    else:
-        operation["security"] = []
+    operation["security"] = _security(route.auth)
     return operation
+
+
+def _security(auth: Auth | CustomAuth) -> list[dict[str, list[str]]]:
+    """Return the schemes of which one is enough."""
+    if not isinstance(auth, CustomAuth):
+        return [] if auth is Auth.NONE else [{"bearer": []}]
+    schemes = [{name: list[str]()} for name in _custom_schemes(auth)]
+    return [*schemes, {}] if auth.is_optional else schemes
 
 
 def _operation_id(route: Route) -> str:
@@ -229,11 +232,17 @@ def _security_schemes(routes: Iterable[Route]) -> dict[str, Any]:
     }
     for route in routes:
         if isinstance(route.auth, CustomAuth):
-            schemes[route.auth.name] = {
-                "type": "http",
-                "scheme": "bearer",
-                "description": route.auth.description,
-            }
+            schemes |= _custom_schemes(route.auth)
+    return schemes
+
+
+def _custom_schemes(auth: CustomAuth) -> dict[str, Any]:
+    """Return the ways to carry the key of a route with a check of its own, by name."""
+    said = {"description": auth.description}
+    schemes: dict[str, Any] = {auth.name: {"type": "http", "scheme": "bearer", **said}}
+    if auth.query:
+        schemes[f"{auth.name}_query"] = {"type": "apiKey", "in": "query", "name": auth.query}
+        schemes[f"{auth.name}_query"] |= said
     return schemes
 
 

@@ -93,6 +93,8 @@ class CustomAuth(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     is_optional: bool = False
     """Whether some get in without a key."""
+    query: str = ""
+    """The query parameter that may carry the key instead of the header; `""`: none."""
     check: Callable[[Knock], Awaitable[Principal | None]]
 
 

@@ -75,6 +75,20 @@ def test_what_a_route_answers_is_described(route, prefix):
         assert route.response is not None
 
 
+def test_a_webhook_takes_its_key_in_the_header_or_the_query():
+    """Two schemes of which one is enough."""
+    operation = DOCUMENT["paths"]["/api/v1/webhooks/{slug}"]["post"]
+    schemes = DOCUMENT["components"]["securitySchemes"]
+
+    found = [schemes[name] for choice in operation["security"] for name in choice]
+
+    assert [(scheme["type"], scheme.get("in")) for scheme in found] == [
+        ("http", None),
+        ("apiKey", "query"),
+    ]
+    assert found[1]["name"] == "api_key"
+
+
 def test_every_reference_leads_somewhere():
     """No schema is named that is not there."""
     references = {

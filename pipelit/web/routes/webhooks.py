@@ -14,13 +14,13 @@ from pipelit.web.routes.repeat import REPLAYED, answer
 from pipelit.web.routing import CustomAuth, Example, Knock, Refuses, Route
 
 BAD_KEY = "Invalid or missing API key"
+KEY_PARAMETER = "api_key"
 
 
 class WebhookQuery(QueryModel):
     """`trigger_node_id`: a `trigger_webhook` node of the workflow. Others go to the payload."""
 
     trigger_node_id: str | None = None
-    api_key: str | None = None
 
 
 class WebhookOut(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class WebhookOut(msgspec.Struct, frozen=True):
 
 
 async def _check_key(knock: Knock) -> Principal:
-    key = knock.bearer or knock.query.get("api_key")
+    key = knock.bearer or knock.query.get(KEY_PARAMETER)
     if not key:
         raise Unauthenticated(BAD_KEY)
     try:
@@ -43,14 +43,15 @@ async def _check_key(knock: Knock) -> Principal:
 
 WEBHOOK_KEY = CustomAuth(
     name="webhook",
-    description="An API key as Bearer token, or in the query as `api_key`.",
+    description=f"An API key as Bearer token, or in the query as `{KEY_PARAMETER}`.",
+    query=KEY_PARAMETER,
     check=_check_key,
 )
 
 
 async def receive(call: Call[AnyJson, WebhookQuery, IdempotencyHeaders]) -> Response:
     """Start a workflow from its webhook trigger."""
-    query = {name: value for name, value in call.raw_query.items() if name != "api_key"}
+    query = {name: value for name, value in call.raw_query.items() if name != KEY_PARAMETER}
     problems = list(explain_values(query, "query"))
     if problems:
         raise Invalid(problems=problems)
