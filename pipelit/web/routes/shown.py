@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pipelit.engine.specs.config import CONFIG_DEFAULTS
+
 WORKFLOW: dict[str, Any] = {
     "id": 7,
     "name": "Invoice triage",
@@ -21,25 +23,6 @@ WORKFLOW: dict[str, Any] = {
     "created_at": "2026-02-03T08:15:00.204113",
     "updated_at": "2026-02-03T08:15:00.204113",
 }
-_CONFIG: dict[str, Any] = {
-    "system_prompt": "",
-    "extra_config": {},
-    "llm_credential_id": None,
-    "model_name": "",
-    "temperature": None,
-    "max_tokens": None,
-    "frequency_penalty": None,
-    "presence_penalty": None,
-    "top_p": None,
-    "timeout": None,
-    "max_retries": None,
-    "response_format": None,
-    "llm_model_config_id": None,
-    "credential_id": None,
-    "is_active": True,
-    "priority": 0,
-    "trigger_config": {},
-}
 NODE: dict[str, Any] = {
     "id": 31,
     "node_id": "agent_1",
@@ -50,7 +33,7 @@ NODE: dict[str, Any] = {
     "interrupt_after": False,
     "position_x": 320,
     "position_y": 0,
-    "config": {**_CONFIG, "system_prompt": "Be brief."},
+    "config": {**CONFIG_DEFAULTS, "system_prompt": "Be brief."},
     "subworkflow_id": None,
     "code_block_id": None,
     "updated_at": "2026-02-03T08:16:02.000412",
@@ -61,7 +44,7 @@ TIMER: dict[str, Any] = {
     "id": 32,
     "node_id": "nightly",
     "component_type": "trigger_schedule",
-    "config": {**_CONFIG, "extra_config": {"interval_seconds": 3600}},
+    "config": {**CONFIG_DEFAULTS, "extra_config": {"interval_seconds": 3600}},
     "schedule_job": {
         "id": "f4d96f5f-8435-4448-9056-f4f6a7bbf8b0",
         "status": "active",
