@@ -75,8 +75,11 @@ def options(room: Room, host: Path = Path("/")) -> list[str]:
         found += ("--file", str(descriptor), path)
     for name, value in {**_environment(), **room.variables}.items():
         found += ("--setenv", name, value)
-    # What is written elsewhere would fill the server's memory.
-    return [*found, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", HOME]
+    # What is written elsewhere would fill the server's memory; and in /proc lie the settings of
+    # the host's kernel, which belong to root: the user of a server that runs as root, here too.
+    for place in ("/proc", "/dev", "/"):
+        found += ("--remount-ro", place)
+    return [*found, "--chdir", HOME]
 
 
 async def find_problem(program: str | None, environ: Mapping[str, str]) -> str:
