@@ -265,6 +265,37 @@ async def test_a_new_slug_moves_the_events_of_a_running_execution(
     assert new[-1]["data"]["name"] == "New"
 
 
+async def test_the_nodes_of_a_child_are_told_in_the_root(
+    people: People, slug: str, olga: WsClient
+) -> None:
+    """As `child_node_status` with the root's `seq`; on the child's own channel they are its own."""
+    nodes = {"in": ("trigger_workflow", {}), "say": ("reply_chat", _message("done"))}
+    await people.olga.build(f"{slug}-child", nodes, "in -> say")
+    call = ("workflow", {"extra_config": {"target_workflow": f"{slug}-child"}})
+    nodes = {"start": ("trigger_manual", {}), "call": call}
+    await people.olga.build(slug, nodes, "start -> call")
+    await olga.subscribe(f"workflow:{slug}")
+    root = await people.olga.run(slug)
+
+    heard = await olga.hear_until("execution_completed")
+
+    assert seqs(heard) == list(range(1, len(heard) + 1))
+    told = [frame for frame in heard if frame["type"] == "child_node_status"]
+    assert [frame["data"]["status"] for frame in told] == ["pending", "running", "success"]
+    (waiting,) = [frame for frame in heard if frame["data"].get("status") == "waiting"]
+    (child,) = waiting["data"]["child_execution_ids"]
+    its_own = [e["data"] for e in await people.olga.events(child) if e["type"] == "node_status"]
+    more = {"child_execution_id": child, "parent_node_id": "call", "is_child_event": True}
+    assert [frame["data"] for frame in told] == [
+        {**data, **more, "execution_id": root} for data in its_own
+    ]
+    assert {frame["execution_id"] for frame in told} == {root}
+
+
+def _message(text: str) -> dict[str, Any]:
+    return {"extra_config": {"message": text}}
+
+
 async def test_unsubscribing_silences_at_once(people: People, slug: str, olga: WsClient) -> None:
     """Also a replay under way; other channels go on."""
     await build_echo(people.olga, slug)
