@@ -10,6 +10,7 @@ SMALL = 64 * 1024
 """Bytes of JSON, roughly, that are encoded faster than a thread takes them over."""
 _ITEM_BYTES = 16  # what a value counts besides its text; an estimate
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _encoder = msgspec.json.Encoder()
 
 
@@ -45,12 +46,11 @@ def is_small(value: object) -> bool:
 
 
 def _naive(value: Any) -> Any:
-    if isinstance(value, str | int | float):
-        return value
+    """Return *value*, made of builtins, with naive instants. Most items are left at a glance."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo is not None else value
     if isinstance(value, Mapping):
-        return {key: _naive(item) for key, item in value.items()}
+        return {k: item if type(item) in _PLAIN else _naive(item) for k, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_naive(item) for item in value]
+        return [item if type(item) in _PLAIN else _naive(item) for item in value]
     return value
