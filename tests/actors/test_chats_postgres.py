@@ -37,7 +37,7 @@ async def servers(
     Migrations().upgrade(engine)
     engine.dispose()
     names, hold = ("one", "two"), hold_of(clock)
-    async with running_store(postgres_url) as store:
+    async with running_store(postgres_url, hold=hold) as store:
         first, second = [
             await store.write(lambda conn, name=name: register_server(conn, name)) for name in names
         ]
@@ -78,6 +78,22 @@ async def test_messages_of_several_servers_run_one_at_a_time_in_order(
     ids = [(await servers[number % 2].post(f"{number}"))[0] for number in range(6)]
 
     await trio.sleep(60)
+
+    assert turns.order == ids
+    assert turns.most == 1
+
+
+async def test_a_message_never_overtakes_one_that_a_living_session_does_not_know(
+    servers: Two, components: Components
+) -> None:
+    """It was idle, so it would run its own at once; but the turn is asked for in the store."""
+    one, two = servers
+    components["a"] = turns = Turns()
+    ids = [(await two.post("wakes the session"))[0]]
+    await two.ended(ids[0])
+
+    ids += [(await server.post("x"))[0] for server in (one, two, one, two)]
+    await trio.sleep(30)
 
     assert turns.order == ids
     assert turns.most == 1

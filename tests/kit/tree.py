@@ -236,8 +236,10 @@ class Tree:
     # Looking
 
     async def row(self, execution_id: str) -> Any:
-        """Return the execution's row."""
-        wanted = select(schema.executions).where(schema.executions.c.id == execution_id)
+        """Return the execution's row, but for its place in lists: that is no date at first."""
+        table = schema.executions
+        shown = (column for column in table.c if column.name != "listed_at")
+        wanted = select(*shown).where(table.c.id == execution_id)
         return await self.store.read(lambda conn: conn.execute(wanted).one())
 
     async def status(self, execution_id: str) -> str:
