@@ -26,6 +26,7 @@ from pipelit.actors.reconciler import Reconciler
 from pipelit.actors.retention import Retention, Rules
 from pipelit.actors.roll_up import RollUp
 from pipelit.actors.runtime import (
+    AnySpec,
     ChildSpec,
     FamilySpec,
     Mailbox,
@@ -125,125 +126,173 @@ async def run_server(settings: Settings, world: World) -> AsyncIterator[System]:
 
 def build_root(base: Base, system: System) -> SupervisorSpec:
     """Describe the supervision tree: started top to bottom, stopped bottom to top."""
-    settings, store, world = base.settings, base.opened.store, base.world
-    parts = build_execution_parts(base, system)
-    schedule_parts = build_schedule_parts(base)
-    grace = settings.shutdown_grace_seconds
-    kept = Rules(settings.execution_retention_days, settings.execution_retention_max)
-    shared = not settings.database_url.startswith("sqlite")
     return SupervisorSpec(
         id="root",
         limit=RestartLimit(3, within=60),
         children=(
-            SupervisorSpec(
-                id=paths.STORE,
-                children=(
-                    ChildSpec(
-                        id="writer",
-                        kind="store",
-                        start=lambda: StoreWriter(store),
-                        grace=10,
-                        decide=escalate_on_corruption,
-                    ),
+            *_foundation(base),
+            *_after_ends(base),
+            *_runs(base, system),
+            *_jobs(base),
+            *_rounds(base),
+            *_outside(base),
+        ),
+    )
+
+
+def _foundation(base: Base) -> tuple[AnySpec, ...]:
+    """What all others stand on."""
+    settings, store, world = base.settings, base.opened.store, base.world
+    shared = not settings.database_url.startswith("sqlite")
+    return (
+        SupervisorSpec(
+            id=paths.STORE,
+            children=(
+                ChildSpec(
+                    id="writer",
+                    kind="store",
+                    start=lambda: StoreWriter(store),
+                    grace=10,
+                    decide=escalate_on_corruption,
                 ),
             ),
-            ChildSpec(
-                id="hub",
-                kind="hub",
-                start=lambda: Hub(base.board, store, world.clock, observe=_observer(base)),
-                mailbox=Mailbox(capacity=HUB_MAILBOX),
+        ),
+        ChildSpec(
+            id="hub",
+            kind="hub",
+            start=lambda: Hub(base.board, store, world.clock, observe=_observer(base)),
+            mailbox=Mailbox(capacity=HUB_MAILBOX),
+        ),
+        ChildSpec(
+            id="lease",
+            kind="lease",
+            start=lambda: Lease(store, base.owner, shared=shared),
+            decide=escalate_when_lost,
+        ),
+    )
+
+
+def _after_ends(base: Base) -> tuple[AnySpec, ...]:
+    """Who follows up what executions leave behind when they end."""
+    settings, store, world = base.settings, base.opened.store, base.world
+    return (
+        ChildSpec(
+            id="delivery",
+            kind="delivery",
+            start=lambda: Delivery(store, world.clock, base.gateway),
+        ),
+        ChildSpec(
+            id="roll_up",
+            kind="roll_up",
+            start=lambda: RollUp(store, world.clock, base.subjects),
+            mailbox=Mailbox(capacity=MANAGER_MAILBOX),
+        ),
+        ChildSpec(
+            id="errors",
+            kind="error_dispatch",
+            start=lambda: ErrorDispatch(
+                store,
+                world.clock,
+                world.ids,
+                default_limit=settings.max_execution_seconds,
             ),
-            ChildSpec(
-                id="lease",
-                kind="lease",
-                start=lambda: Lease(store, base.owner, shared=shared),
-                decide=escalate_when_lost,
+        ),
+    )
+
+
+def _runs(base: Base, system: System) -> tuple[AnySpec, ...]:
+    """Executions, and who has them run."""
+    settings, store, world = base.settings, base.opened.store, base.world
+    parts = build_execution_parts(base, system)
+    grace = settings.shutdown_grace_seconds
+    return (
+        SupervisorSpec(id="executions"),
+        ChildSpec(
+            id="manager",
+            kind="manager",
+            start=lambda: Manager(
+                parts, max_running=settings.max_concurrent_executions, grace=grace
             ),
-            ChildSpec(
-                id="delivery",
-                kind="delivery",
-                start=lambda: Delivery(store, world.clock, base.gateway),
+            mailbox=Mailbox(capacity=MANAGER_MAILBOX),
+        ),
+        FamilySpec(
+            id="chats",
+            kind="chat",
+            start=lambda thread_id: ChatSession(thread_id, store),
+            idle_after=CHAT_IDLE,
+            mailbox=Mailbox(capacity=64),
+            detail=lambda thread_id: {"thread_id": thread_id},
+        ),
+        ChildSpec(
+            id="expiries",
+            kind="expiries",
+            start=lambda: Expiries(store, world.clock),
+        ),
+    )
+
+
+def _jobs(base: Base) -> tuple[AnySpec, ...]:
+    """Schedules, and who wakes them."""
+    store, world = base.opened.store, base.world
+    schedule_parts = build_schedule_parts(base)
+    return (
+        FamilySpec(
+            id="schedules",
+            kind="schedule",
+            start=lambda job_id: Schedule(job_id, schedule_parts),
+            idle_after=SCHEDULE_IDLE,
+            detail=lambda job_id: {"schedule_id": job_id},
+        ),
+        ChildSpec(
+            id="schedule_keeper",
+            kind="schedule_keeper",
+            start=lambda: ScheduleKeeper(store=store, owner=base.owner, clock=world.clock),
+        ),
+    )
+
+
+def _rounds(base: Base) -> tuple[AnySpec, ...]:
+    """Who looks after everything again and again."""
+    settings, store, world = base.settings, base.opened.store, base.world
+    kept = Rules(settings.execution_retention_days, settings.execution_retention_max)
+    return (
+        ChildSpec(
+            id="reconciler",
+            kind="reconciler",
+            start=lambda: Reconciler(
+                store=store,
+                owner=base.owner,
+                clock=world.clock,
+                zombie_threshold=lambda: base.live.zombie_execution_threshold_seconds,
             ),
-            ChildSpec(
-                id="roll_up",
-                kind="roll_up",
-                start=lambda: RollUp(store, world.clock, base.subjects),
-                mailbox=Mailbox(capacity=MANAGER_MAILBOX),
+        ),
+        ChildSpec(
+            id="retention",
+            kind="retention",
+            start=lambda: Retention(store, world.clock, kept),
+        ),
+        ChildSpec(id="stuck", kind="stuck_watch", start=lambda: StuckWatch(base.stuck)),
+    )
+
+
+def _outside(base: Base) -> tuple[AnySpec, ...]:
+    """Who talks to clients: started last, stopped first."""
+    settings, world = base.settings, base.world
+    grace = settings.shutdown_grace_seconds
+    return (
+        SupervisorSpec(id="sockets"),
+        ChildSpec(
+            id="web",
+            kind="web",
+            start=lambda: WebServer(
+                partial(build_web, base),
+                host=settings.host,
+                port=settings.port,
+                grace=grace,
+                on_listening=world.on_listening,
             ),
-            ChildSpec(
-                id="errors",
-                kind="error_dispatch",
-                start=lambda: ErrorDispatch(
-                    store,
-                    world.clock,
-                    world.ids,
-                    default_limit=settings.max_execution_seconds,
-                ),
-            ),
-            SupervisorSpec(id="executions"),
-            ChildSpec(
-                id="manager",
-                kind="manager",
-                start=lambda: Manager(
-                    parts, max_running=settings.max_concurrent_executions, grace=grace
-                ),
-                mailbox=Mailbox(capacity=MANAGER_MAILBOX),
-            ),
-            FamilySpec(
-                id="chats",
-                kind="chat",
-                start=lambda thread_id: ChatSession(thread_id, store),
-                idle_after=CHAT_IDLE,
-                mailbox=Mailbox(capacity=64),
-                detail=lambda thread_id: {"thread_id": thread_id},
-            ),
-            ChildSpec(
-                id="expiries",
-                kind="expiries",
-                start=lambda: Expiries(store, world.clock),
-            ),
-            FamilySpec(
-                id="schedules",
-                kind="schedule",
-                start=lambda job_id: Schedule(job_id, schedule_parts),
-                idle_after=SCHEDULE_IDLE,
-                detail=lambda job_id: {"schedule_id": job_id},
-            ),
-            ChildSpec(
-                id="schedule_keeper",
-                kind="schedule_keeper",
-                start=lambda: ScheduleKeeper(store=store, owner=base.owner, clock=world.clock),
-            ),
-            ChildSpec(
-                id="reconciler",
-                kind="reconciler",
-                start=lambda: Reconciler(
-                    store=store,
-                    owner=base.owner,
-                    clock=world.clock,
-                    zombie_threshold=lambda: base.live.zombie_execution_threshold_seconds,
-                ),
-            ),
-            ChildSpec(
-                id="retention",
-                kind="retention",
-                start=lambda: Retention(store, world.clock, kept),
-            ),
-            ChildSpec(id="stuck", kind="stuck_watch", start=lambda: StuckWatch(base.stuck)),
-            SupervisorSpec(id="sockets"),
-            ChildSpec(
-                id="web",
-                kind="web",
-                start=lambda: WebServer(
-                    partial(build_web, base),
-                    host=settings.host,
-                    port=settings.port,
-                    grace=grace,
-                    on_listening=world.on_listening,
-                ),
-                grace=grace + 5,
-                decide=escalate_if_not_listening,
-            ),
+            grace=grace + 5,
+            decide=escalate_if_not_listening,
         ),
     )
 
