@@ -12,7 +12,8 @@ import msgspec
 
 from pipelit.engine.values import to_text
 
-_FENCED = re.compile(r"```(?:json)?[ \t\r\n]*(.*?)```", re.DOTALL | re.IGNORECASE)
+# Linear: white space before the value is left to the JSON parser, lest it be divided in many ways.
+_FENCED = re.compile(r"```(?:json)?(.*?)```", re.DOTALL | re.IGNORECASE)
 # Without the space after it, a sign or a dot is part of the text: `-5`, `*bold*`, `1.5 l`.
 _MARKER = re.compile(r"(?:[-*+]|\d+\.)(?:\s+|$)|(?:•|\d+\))\s*")
 

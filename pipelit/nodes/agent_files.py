@@ -4,7 +4,7 @@ Contract: node-types.md §5.2.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pipelit.engine.definition import NodeDef
@@ -129,19 +129,20 @@ class FileTools:
 
     async def glob(self, arguments: dict[str, Any], _context: ToolContext) -> str:
         """Find files by their names."""
-        matches = glob_pattern(arguments["pattern"])
         inside = _inside(await self._files.paths(), arguments["path"])
-        found = [path for path, rest in inside.items() if matches.fullmatch(rest)]
+        found = await self._named(inside, arguments["pattern"])
         return "\n".join(found[:MAX_PATHS]) or "No files matched"
 
     async def grep(self, arguments: dict[str, Any], _context: ToolContext) -> str:
         """Find lines that a regular expression matches."""
         pattern, wanted = arguments["pattern"], arguments["glob"]
-        named = glob_pattern(wanted if "/" in wanted else f"**/{wanted}") if wanted else None
+        inside = _inside(await self._files.paths(), arguments["path"])
+        paths: Sequence[str] = tuple(inside)
+        if wanted:
+            paths = await self._named(inside, wanted if "/" in wanted else f"**/{wanted}")
         hits: list[str] = []
-        for path, rest in _inside(await self._files.paths(), arguments["path"]).items():
-            if named is None or named.fullmatch(rest):
-                hits += await self._hits(path, await self._text(path), pattern)
+        for path in paths:
+            hits += await self._hits(path, await self._text(path), pattern)
             if len(hits) >= MAX_HITS:
                 break
         return "\n".join(hits[:MAX_HITS]) or "No matches"
@@ -165,6 +166,16 @@ class FileTools:
             for number, line in enumerate(subject.split("\n"), start=1)
             if line in lines
         ]
+
+    async def _named(self, inside: Mapping[str, str], pattern: str) -> Sequence[str]:
+        """Return the paths whose part below the directory a glob matches."""
+        # All at once, by what can be stopped: a few stars suffice for years on one long path.
+        subject = "\0".join(inside.values())
+        try:
+            found = set(await self._search.find_all(glob_pattern(pattern), subject))
+        except WorkerError as error:
+            raise ToolError("pattern timed out") from error
+        return [path for path, rest in inside.items() if rest in found]
 
     def _file(self, path: str) -> str:
         cleaned = clean_path(path)
@@ -192,15 +203,20 @@ class FileTools:
         await self._files.write(path, text)
 
 
-def glob_pattern(pattern: str) -> re.Pattern[str]:
-    """Return what matches the paths of a glob: `*` and `?` in one part, `**` over parts."""
+def glob_pattern(pattern: str) -> str:
+    """Return what finds the paths of a glob among paths with NUL between them.
+
+    `*` and `?` match in one part of a path, `**` over parts.
+    """
     pieces = re.findall(r"\*\*/|\*\*|\*|\?|[^*?]+", pattern.lstrip("/")[:MAX_PATTERN_CHARS])
-    # One wildcard after another matches what the last one does: nothing to try twice.
-    kept = [p for p, after in zip(pieces, [*pieces[1:], ""], strict=True) if p != after]
-    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    # One star after another matches what the last one does: nothing to try twice.
+    pairs = zip(pieces, [*pieces[1:], ""], strict=False)
+    kept = [piece for piece, after in pairs if piece != after or piece == "?"]
+    wild = {"**/": r"(?:[^\0]*/)?", "**": r"[^\0]*", "*": r"[^/\0]*", "?": r"[^/\0]"}
     if sum("*" in piece for piece in kept) > _MAX_STARS:
         raise ToolError(f"a glob has at most {_MAX_STARS} wildcards")
-    return re.compile("".join(wild.get(piece) or re.escape(piece) for piece in kept), re.DOTALL)
+    body = "".join(wild.get(piece) or re.escape(piece) for piece in kept)
+    return rf"(?<![^\0])(?:{body})(?![^\0])"
 
 
 _MAX_STARS = 6

@@ -3,7 +3,6 @@
 Contract: node-types.md §10.1, §10.3, §10.4, §5.4.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +18,6 @@ from pipelit.nodes.rules import RuleJudge, length_warnings, read_rules
 
 FALLBACK_ROUTE = "__other__"
 
-_EQUALITY = re.compile(r"(?P<path>.*?)\s*==\s*(?P<value>.*)", re.DOTALL)
 _ITEMS_BETWEEN_CHECKPOINTS = 200
 
 
@@ -58,11 +56,11 @@ def condition_route(extra: dict[str, Any], state: dict[str, Any]) -> str:
     expression = to_text(extra.get("condition_expression")).strip()
     if not expression:
         return to_text(read_state_path(state, to_text(extra.get("condition_field")) or "route"))
-    comparison = _EQUALITY.fullmatch(expression)
-    if comparison is None:
+    path, is_comparison, value = expression.partition("==")
+    if not is_comparison:
         return to_text(read_state_path(state, expression))
-    wanted = _unquoted(comparison["value"])
-    return wanted if to_text(read_state_path(state, comparison["path"])) == wanted else ""
+    wanted = _unquoted(value.lstrip())
+    return wanted if to_text(read_state_path(state, path.rstrip())) == wanted else ""
 
 
 def _unquoted(text: str) -> str:
