@@ -109,6 +109,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     outside_calls: tuple[OutsideCall, ...] | None = None
     jobs: tuple[Job, ...] = ()
     clock_jumped: bool = False
+    live_lost: bool = False
+    """The server crashed where live events pass: who asked for no replay may have missed some."""
     leaks: tuple[str, ...] = ()
     """What was found left over when nothing went on any more, one sentence each."""
     faults: tuple[str, ...] = ()

@@ -171,6 +171,7 @@ class Simulation:
             outside_calls=tuple(outside.outside_calls),
             jobs=jobs,
             clock_jumped=self.clock_jumped,
+            live_lost="/hub" in server.crashed,
             leaks=tuple(leaks),
             faults=(*self.notes.faults, *server.door.faults),
         )

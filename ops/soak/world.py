@@ -88,8 +88,6 @@ class Weather:
 
     def before_turn(self, path: str) -> None:
         """Crash the actor at *path*, now and then."""
-        if path == "/hub":
-            return
         if self._chance.happens("crash", self._chance.climate.actor_crashes):
             raise SimulatedCrash(path)
 
@@ -109,6 +107,8 @@ class Server:
         self.door = Door(chance)
         self.records: list[Record] = []
         self.disturbed: set[str] = set()
+        self.crashed: set[str] = set()
+        """Paths of actors that crashed, over all lives."""
         self.deaths = 0
         self.url = f"sqlite:///{folder / 'db.sqlite3'}"
         self._system: System | None = None
@@ -204,7 +204,11 @@ class Server:
         if not life.alive:
             return
         self.records.append(record)
-        if record.event == "actor_crashed" and record.actor.startswith("/executions/"):
+        crashed = record.event == "actor_crashed"
+        if crashed:
+            self.crashed.add(record.actor)
+        # "why": it did not end by itself, for instance because a crash took the whole tree along.
+        if record.actor.startswith("/executions/") and (crashed or "why" in record.detail):
             self.disturbed.add(record.actor.removeprefix("/executions/"))
 
     def _build_root(self, base: Base, life: Life, system: System) -> SupervisorSpec:

@@ -96,9 +96,16 @@ HubMessage: TypeAlias = Announcement | Canvas | CanvasReady
 class Subscription:
     """One reader's channels. Owned by the hub's board."""
 
-    def __init__(self, reader: Reader, deliver: Callable[[Copy], None]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        deliver: Callable[[Copy], None],
+        catch_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """*catch_up* hears when events may be lost; neither it nor *deliver* waits or raises."""
         self.reader = reader
         self.deliver = deliver
+        self.catch_up = catch_up
         self.channels: set[str] = set()
 
     def may_see(self, *people: int | None) -> bool:
@@ -143,6 +150,12 @@ class Board:
         """Return the present slug of an execution's workflow."""
         return self._renamed.get(audience.workflow_id, audience.workflow_slug)
 
+    def catch_up(self) -> None:
+        """Tell every reader that events may be lost."""
+        everybody = (reader for readers in self._readers.values() for reader in readers)
+        for reader in dict.fromkeys(everybody):
+            reader.catch_up()
+
     def readers(self, channel: str) -> tuple[Subscription, ...]:
         """Return who reads *channel* now."""
         return tuple(self._readers.get(channel, ()))
@@ -169,6 +182,8 @@ class Hub(Actor[HubMessage]):
 
     async def on_start(self) -> None:
         """Start the look-up of canvas events."""
+        # Who reads already lost the event that the incarnation before this one died of.
+        self._board.catch_up()
         self.ctx.start_soon(self._look_up, name="canvas")
 
     async def receive(self, message: HubMessage) -> None:

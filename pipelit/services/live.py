@@ -47,17 +47,18 @@ class LiveFeed:
         self._authenticator = authenticator
 
     def open(
-        self, principal: Principal, deliver: Callable[[Copy], None]
+        self,
+        principal: Principal,
+        deliver: Callable[[Copy], None],
+        catch_up: Callable[[], None],
     ) -> AbstractAsyncContextManager[LiveReader]:
         """Register a reader for as long as the block lasts."""
-        return self._open(principal, deliver)
+        return self._open(principal, Subscription(principal, deliver, catch_up))
 
     @asynccontextmanager
     async def _open(
-        self, principal: Principal, deliver: Callable[[Copy], None]
+        self, principal: Principal, subscription: Subscription
     ) -> AsyncIterator[LiveReader]:
-        subscription = Subscription(principal, deliver)
-
         def judge_as(current: Principal) -> None:
             subscription.reader = current
 

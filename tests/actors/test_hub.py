@@ -251,6 +251,21 @@ async def test_readers_outlive_a_crash_of_the_hub(tree: Tree, components: Compon
     assert heard[-1].type == "execution_completed"
 
 
+async def test_a_hub_that_is_back_tells_every_reader_once_to_catch_up(tree: Tree) -> None:
+    """The event that it died of is lost, and no next one may come."""
+    told: list[str] = []
+    subscription = Subscription(Reader(ADA), lambda _: None, lambda: told.append("look"))
+    for channel in ("execution:e1", "execution:e2"):
+        tree.board.subscribe(subscription, channel)
+    tree.faults.crash_next(paths.HUB, RuntimeError("boom"))
+
+    publisher(tree).announce(announcement())
+    await trio.sleep(1.0)
+    await tree.settle()
+
+    assert told == ["look"]
+
+
 async def change_workflow(tree: Tree, **values: Any) -> None:
     statement = update(schema.workflows).values(**values)
     await tree.store.write(lambda conn: conn.execute(statement).rowcount)

@@ -7,15 +7,16 @@ import msgspec
 import trio
 
 from pipelit.services.principal import Principal
-from pipelit.web.ws.feed import Deliver, Event
+from pipelit.web.ws.feed import CatchUp, Deliver, Event
 
 
 class FakeSubscriber:
     """One reader."""
 
-    def __init__(self, principal: Principal, deliver: Deliver) -> None:
+    def __init__(self, principal: Principal, deliver: Deliver, catch_up: CatchUp) -> None:
         self.principal = principal
         self.deliver = deliver
+        self.catch_up = catch_up
         self.channels: set[str] = set()
         self.revoked = trio.Event()
 
@@ -37,8 +38,10 @@ class FakeFeed:
         """Awaited at the start of every replay: where a test makes things happen."""
 
     @asynccontextmanager
-    async def open(self, principal: Principal, deliver: Deliver) -> AsyncIterator[FakeSubscriber]:
-        subscriber = FakeSubscriber(principal, deliver)
+    async def open(
+        self, principal: Principal, deliver: Deliver, catch_up: CatchUp
+    ) -> AsyncIterator[FakeSubscriber]:
+        subscriber = FakeSubscriber(principal, deliver, catch_up)
         self.subscribers.append(subscriber)
         try:
             yield subscriber
@@ -59,11 +62,21 @@ class FakeFeed:
 
     def record(self, execution_id: str, kind: str = "node_status", **data: object) -> Event:
         """Store the next event of an execution, then deliver it."""
+        event = self.lose(execution_id, kind, **data)
+        self.publish(event)
+        return event
+
+    def lose(self, execution_id: str, kind: str = "node_status", **data: object) -> Event:
+        """Store the next event of an execution, of which the hub never tells."""
         events = self.stored.setdefault(execution_id, [])
         event = make_event(f"execution:{execution_id}", kind, seq=len(events) + 1, **data)
         events.append(event)
-        self.publish(event)
         return event
+
+    def restart(self) -> None:
+        """Tell everybody that events may be lost."""
+        for subscriber in tuple(self.subscribers):
+            subscriber.catch_up()
 
     def publish(self, event: Event) -> None:
         """Deliver a live event to who subscribed and may see it."""

@@ -67,7 +67,7 @@ async def test_an_open_socket_sees_what_its_user_may_now(
     principal = await authenticator.authenticate(KEY)
     heard: list[Copy] = []
 
-    async with feed.open(principal, heard.append) as reader:
+    async with feed.open(principal, heard.append, lambda: None) as reader:
         reader.subscribe("execution:e")
         (subscription,) = board.readers("execution:e")
         seen = []

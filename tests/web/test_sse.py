@@ -135,6 +135,29 @@ async def test_a_deleted_execution_ends_the_stream(autojump_clock):
     assert trio.current_time() == 15.0
 
 
+async def test_a_lost_end_is_read_when_the_hub_is_back(autojump_clock):
+    """Else the stream would only say that it lives."""
+    feed, heard = FakeFeed(), []
+    record(feed, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(produce_alone, feed, heard)
+        await trio.sleep(1)
+        feed.lose("e", "execution_completed")
+        feed.restart()
+    assert [time for time, _ in heard] == [0.0, 1.0]
+
+
+async def test_what_a_full_hub_did_not_tell_is_read_at_the_next_sign_of_life(autojump_clock):
+    """Which asks the store anyway."""
+    feed, heard = FakeFeed(), []
+    record(feed, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(produce_alone, feed, heard)
+        await trio.sleep(1)
+        feed.lose("e", "execution_completed")
+    assert [time for time, _ in heard] == [0.0, 15.0]
+
+
 async def test_pieces_of_text_are_not_included(autojump_clock):
     """They have no number."""
     feed, heard = FakeFeed(), []

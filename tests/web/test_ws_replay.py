@@ -202,3 +202,59 @@ def test_replay_and_live_join_without_gap_or_duplicate(before, since, bursts, se
             assert (await client.hear())["type"] == "unsubscribed"
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_an_event_that_the_hub_lost_is_read_when_the_next_one_comes():
+    """A jump of the number says that something is missing."""
+    feed = FakeFeed()
+    async with connected(make_endpoint(feed)) as client:
+        await subscribe(client, since=0)
+        feed.record("e")
+        assert await hear_numbers(client, 1) == [1]
+        feed.lose("e")
+        feed.record("e")
+        assert await hear_numbers(client, 2) == [2, 3]
+
+
+async def test_a_lost_end_is_read_when_the_hub_is_back():
+    """No next event would come."""
+    feed = FakeFeed()
+    async with connected(make_endpoint(feed)) as client:
+        await subscribe(client, since=0)
+        feed.record("e")
+        assert await hear_numbers(client, 1) == [1]
+        feed.lose("e", "execution_completed")
+        feed.restart()
+        assert await hear_numbers(client, 1) == [2]
+
+
+async def test_an_event_lost_during_a_replay_is_read_by_it():
+    """The page that is being read may be older than the loss."""
+
+    class LossyFeed(FakeFeed):
+        losses = 1
+
+        async def replay(self, principal, execution_id, after, limit):
+            page = await super().replay(principal, execution_id, after, limit)
+            if self.losses:
+                self.losses -= 1
+                self.lose("e", "execution_completed")
+                self.restart()
+            return page
+
+    feed = LossyFeed()
+    async with connected(make_endpoint(feed)) as client:
+        await subscribe(client, since=0)
+        assert await hear_numbers(client, 1) == [1]
+
+
+async def test_who_asked_for_live_events_only_gets_no_others():
+    """A subscription without `since` says nothing about the past."""
+    feed = FakeFeed()
+    async with connected(make_endpoint(feed)) as client:
+        await subscribe(client)
+        feed.record("e")
+        feed.lose("e")
+        feed.restart()
+        feed.record("e")
+        assert await hear_numbers(client, 2) == [1, 3]

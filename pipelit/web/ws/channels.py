@@ -25,6 +25,16 @@ class Channel:
         """Highest number the hub delivered; what a replay must still reach."""
         self.replay: trio.CancelScope | None = None
         """The replay under way. Live events then wait in the store, not here."""
+        self.is_followed = False
+        """The client said where it was: from there on nothing may be missing."""
+        self.is_in_doubt = False
+        """The hub may have lost something since the replay last read the store."""
+
+    def misses_before(self, event: Event) -> bool:
+        """Tell whether the hub lost something between the cursor and a live event."""
+        if event.seq is None or not self.is_followed or self.replay is not None:
+            return False
+        return event.seq > self.cursor + 1
 
     def accepts(self, event: Event) -> bool:
         """Tell whether a live event is to be queued now, and take note of it."""
@@ -41,6 +51,7 @@ class Channel:
     def begin_replay(self, after: int) -> trio.CancelScope:
         """Start from *after*; a replay under way is cancelled."""
         self.stop_replay()
+        self.is_followed = True
         self.cursor = after
         self.replay = trio.CancelScope()
         return self.replay
@@ -64,6 +75,10 @@ class Channels:
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    def all(self) -> tuple[Channel, ...]:
+        """Return all subscriptions."""
+        return tuple(self._by_name.values())
 
     def find(self, name: str) -> Channel | None:
         """Return the subscription to *name*, or None."""

@@ -99,20 +99,19 @@ class SocketEndpoint:
             self._metrics.socket_closed(slow=outbox.closing == SLOW_CONSUMER)
 
     async def _converse(self, socket: Socket, principal: Principal, outbox: Outbox) -> None:
-        session = Session(principal, self._feed, outbox)
-        async with (
-            self._feed.open(principal, session.deliver) as subscriber,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(_close_when, subscriber.revoked, outbox, INVALID_TOKEN)
-            nursery.start_soon(_close_when, self._stopping, outbox, SHUTTING_DOWN)
-            nursery.start_soon(_beat, socket, session, outbox)
-            nursery.start_soon(_read, socket, session, subscriber, outbox, nursery)
-            close = await self._write(socket, outbox)
-            await socket.close(close.code, close.reason)
-            with trio.move_on_after(LINGER_SECONDS):
-                await socket.wait_gone()
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            session = Session(principal, self._feed, outbox, nursery)
+            reader = self._feed.open(principal, session.deliver, session.catch_up)
+            async with reader as subscriber:
+                nursery.start_soon(_close_when, subscriber.revoked, outbox, INVALID_TOKEN)
+                nursery.start_soon(_close_when, self._stopping, outbox, SHUTTING_DOWN)
+                nursery.start_soon(_beat, socket, session, outbox)
+                nursery.start_soon(_read, socket, session, subscriber, outbox, nursery)
+                close = await self._write(socket, outbox)
+                await socket.close(close.code, close.reason)
+                with trio.move_on_after(LINGER_SECONDS):
+                    await socket.wait_gone()
+                nursery.cancel_scope.cancel()
 
     async def _write(self, socket: Socket, outbox: Outbox) -> Close:
         """Send what waits until the socket is to be closed; return why."""
@@ -139,7 +138,7 @@ async def _read(
             continue
         frame = frames.parse_frame(message)
         if frame is not None:
-            await session.handle(frame, subscriber, nursery)
+            await session.handle(frame, subscriber)
         if outbox.is_crowded:
             await outbox.wait_room()
     if not socket.is_closing:

@@ -26,6 +26,10 @@ Deliver = Callable[[Event], None]
 """Takes a live event. Called by the hub in its own task; never blocks, never raises."""
 
 
+CatchUp = Callable[[], None]
+"""Told when live events may be lost: what is stored is then to be read. As `Deliver`."""
+
+
 class Subscriber(Protocol):
     """One reader's place in the hub, as long as `Feed.open` lasts."""
 
@@ -47,7 +51,7 @@ class Feed(Protocol):
     """Live and stored events."""
 
     def open(
-        self, principal: Principal, deliver: Deliver
+        self, principal: Principal, deliver: Deliver, catch_up: CatchUp
     ) -> AbstractAsyncContextManager[Subscriber]:
         """Register a reader; on leaving, it gets nothing any more."""
 

@@ -70,7 +70,7 @@ class _Stream:
     async def produce(self, send: SendChunk) -> None:
         """Write events until the terminal one, or until something ends the stream."""
         async with (
-            self._feed.open(self._principal, self._notice) as subscriber,
+            self._feed.open(self._principal, self._notice, self._look) as subscriber,
             trio.open_nursery() as nursery,
         ):
             subscriber.subscribe(EXECUTION_CHANNEL + self._execution_id)
@@ -82,6 +82,9 @@ class _Stream:
     def _notice(self, event: Event) -> None:
         if event.seq is not None and event.seq > self._cursor:
             self._more.set()
+
+    def _look(self) -> None:
+        self._more.set()
 
     async def _write_all(self, send: SendChunk) -> None:
         while True:
@@ -103,7 +106,10 @@ class _Stream:
             with trio.move_on_after(KEEP_ALIVE_SECONDS):
                 await self._more.wait()
                 return True
-            if self._cursor and not await self._feed.last_seq(self._principal, self._execution_id):
+            last_seq = await self._feed.last_seq(self._principal, self._execution_id)
+            if last_seq > self._cursor:
+                return True  # the hub was too busy to say so
+            if self._cursor and not last_seq:
                 return False
             await send(_KEEP_ALIVE)
 
