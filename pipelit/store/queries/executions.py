@@ -123,9 +123,11 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 _OTHERS = executions.alias()
-_create = insert(executions).values(
+_create = insert(executions)
+_create_in_file = _create.values(
     created_seq=select(func.coalesce(func.max(_OTHERS.c.created_seq), 0) + 1).scalar_subquery()
 )
+"""SQLite has one writer. On PostgreSQL several servers create at once, and a sequence counts."""
 
 _COLUMNS = (
     executions.c.id,
@@ -169,7 +171,8 @@ def create(
             return replay
         _store_key(conn, new, idempotency)
     row = {"status": "pending", "last_activity_at": new.created_at}
-    conn.execute(_create, msgspec.structs.asdict(new) | row)
+    statement = _create_in_file if conn.dialect.name == "sqlite" else _create
+    conn.execute(statement, msgspec.structs.asdict(new) | row)
     if transcript is not None:
         threads.append(conn, transcript)
     if new.retry_of is not None and relink_tasks(conn, new.retry_of, new.id, now=new.created_at):

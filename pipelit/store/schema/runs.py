@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     String,
@@ -22,7 +23,7 @@ executions = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     # Creation order; also breaks ties of started_at.
-    Column("created_seq", BigInteger, nullable=False, unique=True),
+    Column("created_seq", BigInteger, Identity(always=False), nullable=False, unique=True),
     Column("workflow_id", ID, ForeignKey("workflows.id"), nullable=False),
     Column("trigger_node_id", String(255)),
     Column("user_id", ID, ForeignKey("users.id", ondelete="SET NULL")),

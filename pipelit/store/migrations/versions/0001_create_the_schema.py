@@ -444,7 +444,7 @@ def upgrade() -> None:
     op.create_table(
         "executions",
         sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("created_seq", sa.BigInteger(), nullable=False),
+        sa.Column("created_seq", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column(
             "workflow_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
