@@ -162,6 +162,9 @@ def _of_handler(
     workflow = find_workflow_by_id(conn, failed.error_handler_workflow_id)
     if workflow is None or not workflow.is_active:
         return None
+    # It was so when it was named; its owner may have made it private since.
+    if workflow.owner_id != failed.workflow_owner_id and not workflow.is_public:
+        return None
     trigger = first_trigger(list_triggers(conn, workflow.id), HANDLER_TRIGGERS)
     node_id = None if trigger is None else trigger.node_id
     return _describe(workflow, node_id, execution_id, failed, draft)

@@ -55,6 +55,7 @@ from pipelit.web.routes import system as system_routes
 from pipelit.web.routes.executions import Stopping
 from pipelit.web.routes.system import HealthChecks, Readiness
 from pipelit.web.ws.endpoint import SocketEndpoint
+from pipelit.web.ws.origin import allow_any, allow_own
 
 API_ROUTES = (
     *auth.ROUTES,
@@ -121,7 +122,14 @@ async def build_web(base: Base, system: System, stopping: trio.Event) -> WebApp:
         services=services,
         authenticate=authenticator.authenticate,
         serve_socket=SocketEndpoint(
-            feed, authenticator.authenticate, stopping, base.metrics, partial(_attach, system)
+            feed,
+            authenticator.authenticate,
+            stopping,
+            base.metrics,
+            partial(_attach, system),
+            allow_any
+            if settings.cors_allow_all_origins
+            else partial(allow_own, base_url=settings.platform_base_url),
         ),
         stopping=stopping,
         ids=world.ids,

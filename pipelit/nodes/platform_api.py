@@ -74,7 +74,10 @@ def build_request(base_url: str, *, method: str, path: str, body: str, api_key: 
         raise _failed(f"path must be at most {MAX_PATH_CHARS} characters")
     if _climbs(path):
         raise _failed("path must not contain '..'")
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    # Said on behalf of whoever talks to the agent: nobody who sits at this machine.
+    headers = {"Forwarded": "for=_workflow"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
     content = b""
     if verb in ("POST", "PATCH"):
         headers["Content-Type"] = "application/json"

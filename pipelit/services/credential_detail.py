@@ -89,8 +89,10 @@ FIELDS: Mapping[CredentialType, tuple[Field, ...]] = {
     ),
 }
 
-_URL = re.compile(r"(https?://[^\s/?#@\\]+([/?#]\S*)?)?", re.IGNORECASE)
-_URL_MESSAGE = "must match ^(https?://[^\\s/?#@\\\\]+([/?#]\\S*)?)?$"
+# A query or fragment would swallow the path of the call: then the creator, not the provider's API,
+# says what of a local service is asked for.
+_URL = re.compile(r"(https?://[^\s/?#@\\]+(/[^\s?#]*)?)?", re.IGNORECASE)
+_URL_MESSAGE = "must match ^(https?://[^\\s/?#@\\\\]+(/[^\\s?#]*)?)?$"
 _HEADER_BREAK = re.compile(r"[\r\n\0]")
 _SECRET_NAMES = ("key", "token", "secret", "password", "auth", "cookie")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -67,6 +67,7 @@ async def ws_client(
     *,
     token: str | None = None,
     bearer: str | None = None,
+    origin: str | None = None,
     receive_buffer: int | None = None,
 ) -> AsyncIterator[WsClient]:
     """Connect to the server at *url*."""
@@ -76,6 +77,7 @@ async def ws_client(
         raw.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
     await raw.connect((host, int(port)))
     headers = [] if bearer is None else [("Authorization", f"Bearer {bearer}")]
+    headers += [] if origin is None else [("Origin", origin)]
     resource = path if token is None else f"{path}?token={token}"
     async with trio.SocketStream(raw) as stream, trio.open_nursery() as nursery:
         connection = await wrap_client_stream(

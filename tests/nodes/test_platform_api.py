@@ -78,8 +78,9 @@ def test_a_body_is_sent_where_there_may_be_one():
     get = request(body='{"a": 1}')
 
     assert (post.body, post.headers["Authorization"]) == (b"{}", "Bearer k")
-    assert (patch.body, patch.headers) == (b'{"a": 1}', {"Content-Type": "application/json"})
-    assert (get.body, get.headers) == (b"", {})
+    assert (patch.body, patch.headers["Content-Type"]) == (b'{"a": 1}', "application/json")
+    # Nobody at this machine asks: what is for them only must be refused.
+    assert (get.body, get.headers) == (b"", {"Forwarded": "for=_workflow"})
 
 
 async def test_an_answer_is_told_with_its_status():

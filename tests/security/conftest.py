@@ -25,12 +25,14 @@ def trap_port() -> int:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, trap_port: int) -> Iterator[Site]:
     """The server that all attacks are against."""
+    port = free_port()
     environ = {
+        "PLATFORM_BASE_URL": f"http://127.0.0.1:{port}",
         "PIPELIT_EGRESS_ALLOW": f"127.0.0.1:{trap_port}",
         "GATEWAY_INBOUND_TOKEN": GATEWAY_TOKEN,
     }
     directory = tmp_path_factory.mktemp("attacked")
-    with run_site(ServerProcess(directory, free_port(), environ)) as running:
+    with run_site(ServerProcess(directory, port, environ)) as running:
         yield running
 
 

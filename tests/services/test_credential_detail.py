@@ -152,7 +152,7 @@ def test_all_problems_are_found_together_and_unknown_fields_are_none() -> None:
         "",
         "http://10.0.0.8:8001/v1/",
         "https://api.example.com",
-        "HTTP://[::1]:8080/v1?x=a@b",
+        "HTTP://[::1]:8080/v1/a@b",
         "https://host/path@x",
     ],
 )
@@ -177,6 +177,9 @@ def test_a_base_url_may_be_empty_or_http(url: str) -> None:
         " http://a/",
         "//host",
         "host",
+        "http://a/v1?x=",
+        "http://a?x=",
+        "http://a/v1#",
     ],
 )
 def test_a_base_url_of_another_form_is_refused(url: str) -> None:

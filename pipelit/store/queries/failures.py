@@ -21,6 +21,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 
     workflow_id: int
     workflow_slug: str
+    workflow_owner_id: int
     error_handler_workflow_id: int | None
     user_id: int | None
     user_context: Any
@@ -65,6 +66,7 @@ def find(conn: Connection, execution_id: str) -> Failed | None:
             select(
                 executions.c.workflow_id,
                 workflows.c.slug.label("workflow_slug"),
+                workflows.c.owner_id.label("workflow_owner_id"),
                 workflows.c.error_handler_workflow_id,
                 executions.c.user_id,
                 executions.c.user_context,

@@ -19,6 +19,7 @@ from pipelit.web.auth import Authenticator
 from pipelit.web.request import Head
 from pipelit.web.ws import frames
 from pipelit.web.ws.feed import Feed, Subscriber
+from pipelit.web.ws.origin import AllowOrigin, allow_any
 from pipelit.web.ws.outbox import SLOW_CONSUMER, Close, Outbox
 from pipelit.web.ws.session import Session
 from pipelit.web.ws.socket import Socket
@@ -28,6 +29,7 @@ PONG_SECONDS = 10.0
 LINGER_SECONDS = 2.0
 """The client gets this long to answer our close frame."""
 
+BAD_ORIGIN = Close(1008, "Origin not allowed")
 INVALID_TOKEN = Close(1008, "Invalid or missing token")
 SHUTTING_DOWN = Close(1001, "Server shutting down")
 HEARTBEAT_TIMEOUT = Close(1001, "Heartbeat timeout")
@@ -51,8 +53,10 @@ class SocketEndpoint:
         stopping: trio.Event,
         metrics: Metrics | None = None,
         attach: Attach = lambda *_: nullcontext(),
+        allow_origin: AllowOrigin = allow_any,
     ) -> None:
         self._attach = attach
+        self._allow_origin = allow_origin
         self._numbers = count(1)
         self._metrics = metrics or Metrics()
         self._feed = feed
@@ -69,25 +73,28 @@ class SocketEndpoint:
             return
         await socket.accept()
         try:
-            principal = await self._admit(head)
-            if principal is None:
-                await socket.close(INVALID_TOKEN.code, INVALID_TOKEN.reason)
+            admitted = await self._admit(head)
+            if isinstance(admitted, Close):
+                await socket.close(admitted.code, admitted.reason)
                 with trio.move_on_after(LINGER_SECONDS):
                     await socket.drain()
             else:
-                await self._serve(socket, principal)
+                await self._serve(socket, admitted)
         except Exception:  # noqa: BLE001  # ends this socket alone, with a code that says so
             _log.exception("websocket failed")
             await socket.close(CRASHED.code, CRASHED.reason)
 
-    async def _admit(self, head: Head) -> Principal | None:
+    async def _admit(self, head: Head) -> Principal | Close:
+        """Return who asks, or why the socket closes at once."""
+        if not self._allow_origin(head.headers):
+            return BAD_ORIGIN
         key = head.query.get("token") or head.bearer
         if not key:
-            return None
+            return INVALID_TOKEN
         try:
             return await self._authenticate(key)
         except Unauthenticated:
-            return None
+            return INVALID_TOKEN
 
     async def _serve(self, socket: Socket, principal: Principal) -> None:
         outbox = Outbox()
