@@ -55,7 +55,7 @@ executions = Table(
     instant("created_at"),
     instant("started_at", nullable=True),
     # Where lists have it: when it started; at the end of time while it has not.
-    Column("listed_at", UtcDateTime, nullable=False, server_default="9223372036854775807"),
+    Column("listed_at", UtcDateTime, nullable=False, server_default="253402300799999999"),
     instant("completed_at", nullable=True),
     instant("last_activity_at"),
     count("input_tokens"),

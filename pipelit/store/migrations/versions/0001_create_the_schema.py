@@ -475,7 +475,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column(
-            "listed_at", sa.BigInteger(), server_default="9223372036854775807", nullable=False
+            "listed_at", sa.BigInteger(), server_default="253402300799999999", nullable=False
         ),
         sa.Column("completed_at", sa.BigInteger(), nullable=True),
         sa.Column("last_activity_at", sa.BigInteger(), nullable=False),
