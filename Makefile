@@ -8,10 +8,10 @@ ASYNC_OFF_IN_TESTS := ASYNC110,ASYNC111,ASYNC112,ASYNC128
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test check check-format check-async check-layers check-types fmt bench bench-check mutants fuzz soak
+.PHONY: help install run test check check-format check-async check-layers check-types fmt bench bench-check mutants fuzz fuzz-parsers audit soak
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 install: $(VENV)/.installed ## make .venv from the lock file
 
@@ -62,6 +62,12 @@ bench-check: install ## fail when something costs a fifth more than is recorded
 
 fuzz: install ## let Schemathesis call every endpoint of a fresh server; about two minutes
 	@$(BIN)/python ops/fuzz/run.py
+
+fuzz-parsers: install ## let Hypothesis send rubbish to parsers and a server for MINUTES (5)
+	@$(BIN)/python ops/fuzz/parsers.py $(or $(MINUTES),5)
+
+audit: install ## look for known vulnerabilities of the locked dependencies; needs the network
+	@$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
 
 mutants: install ## plant each known bug in the actor runtime: its test must fail
 	@$(BIN)/python ops/mutants/run.py

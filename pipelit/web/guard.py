@@ -6,10 +6,14 @@ internal: the version is pinned, and what is done with it has a test on a real s
 
 from typing import Any
 
+import h11
+import structlog
 import trio
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 from wsproto.events import Message
+
+_log = structlog.get_logger(__name__)
 
 
 class Guard:
@@ -25,14 +29,18 @@ class Guard:
     ) -> None:
         """Serve one request or WebSocket."""
         if scope["type"] != "websocket":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         stream: WSStream = send.__self__  # type: ignore[attr-defined]  # a bound method, see above
         # permessage-deflate costs 120 KB a socket and cannot be configured away.
         stream.handshake.extensions = None
         stream.buffer = BoundedBuffer(stream.buffer.max_length)
         self._open_sockets += 1
         try:
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+        except h11.LocalProtocolError as error:
+            # Hypercorn has refused a client that sent frames before the upgrade: not our fault.
+            _log.debug("websocket refused", error=str(error))
         finally:
             self._open_sockets -= 1
             self._socket_ended.unpark_all()
