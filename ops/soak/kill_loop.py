@@ -44,6 +44,8 @@ from ops.soak.remote import ANSWER_SECONDS, Program, RemoteDoor  # noqa: E402
 from pipelit.clock import format_instant  # noqa: E402
 
 SETTLE_SECONDS = 120.0
+RECOVERIES = 3
+"""Deaths in a row, before its next result, that a run gets over. Contract: engine.md §10.3."""
 LONG_LIFE = (1.0, 7.0)
 EARLY_DEATH = (0.5, 2.0)
 SHOWN = 12
@@ -205,28 +207,41 @@ class KillLoop:
         """Tell whether a run was killed or cancelled in its middle: then its bill is unknown."""
         if run.status != "completed":
             return True
-        first, last = (
-            datetime.fromisoformat(run.detail[name]).replace(tzinfo=UTC)
-            for name in ("started_at", "completed_at")
-        )
+        first, last = span(run)
         slack = timedelta(seconds=1)
         return any(first - slack <= kill <= last + slack for kill in self.story.kills)
 
 
-def check_answers(history: History, load: Load) -> Iterator[str]:
+def check_answers(history: History, load: Load, story: Story) -> Iterator[str]:
     """Every run that nobody cancelled completes, with the answer that is its own."""
     runs = {run.id: run for run in history.runs}
     for start in history.starts:
         for execution_id in {*start.accepted} & runs.keys():
             run = runs[execution_id]
             wanted = load.wanted[start.mark][1]
-            if run.status == "failed":
+            if run.status == "failed" and not is_given_up(run, story):
                 yield f"{run.id} failed: {run.detail['error_message']}"
             elif run.status == "completed" and run.detail["final_output"] != {"output": wanted}:
                 yield f"{run.id} answered {run.detail['final_output']}, wanted {wanted}"
     for run in history.runs:
         if run.status == "cancelled" and not any(s.how == "cancel" for s in history.seen):
             yield f"{run.id} was cancelled by nobody"
+
+
+def is_given_up(run: Run, story: Story) -> bool:
+    """Tell whether a run failed as it must when four servers in a row die under it."""
+    first, last = span(run)
+    deaths = sum(first <= kill <= last for kill in story.kills)
+    return run.detail["error_code"] == "PoisonExecution" and deaths > RECOVERIES
+
+
+def span(run: Run) -> tuple[datetime, datetime]:
+    """Return when a run started and when it ended."""
+    first, last = (
+        datetime.fromisoformat(run.detail[name]).replace(tzinfo=UTC)
+        for name in ("started_at", "completed_at")
+    )
+    return first, last
 
 
 def check_story(story: Story) -> Iterator[str]:
@@ -242,7 +257,7 @@ def check_story(story: Story) -> Iterator[str]:
 def judge(history: History, load: Load, story: Story) -> dict[str, list[str]]:
     """Return for each invariant what violates it."""
     own: dict[str, Callable[[], Iterator[str]]] = {
-        _promise(check_answers): lambda: check_answers(history, load),
+        _promise(check_answers): lambda: check_answers(history, load, story),
         _promise(check_story): lambda: check_story(story),
     }
     return {
