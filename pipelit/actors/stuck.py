@@ -54,11 +54,10 @@ class StuckFinder:
         Raises:
             StoreError: the database does not answer.
         """
-        kinds = system.count_kinds()
-        running = kinds["execution"].actors if "execution" in kinds else 0
+        has_slot = _count_roots(system) < self._max_running
         idle, owned = await self._store.read(
             lambda conn: (
-                find_idle(conn, self._owner, has_slot=running < self._max_running),
+                find_idle(conn, self._owner, has_slot=has_slot),
                 ownership.owned(conn, self._owner),
             )
         )
@@ -72,6 +71,12 @@ class StuckFinder:
         for one in stuck[:10]:
             log.error("execution is stuck", execution_id=one.execution_id, why=one.why)
         return self.count
+
+
+def _count_roots(system: System) -> int:
+    """Return how many executions hold a slot: a child never does."""
+    room = system.snapshot(paths.EXECUTIONS)
+    return sum("parent_execution_id" not in one.detail for one in (room.children if room else ()))
 
 
 class Look(Message, frozen=True):

@@ -222,6 +222,21 @@ class TestWaiting:
 
             assert [await tree.status(p) for p in parents] == ["completed"] * 3
 
+    async def test_leaves_its_slots_to_others(
+        self, store_url: URL, clock: MockClock, components: Components
+    ) -> None:
+        """Two may run: a parent whose child works, and somebody else."""
+        components["c"] = gate = Gate()
+        async with open_tree(store_url, clock, components, max_running=2) as tree:
+            await add_people(tree.store)
+            await tree.start(await family(tree))
+            await gate.arrived.wait()
+
+            other = await tree.start(await tree.workflow("t > b", slug="other"))
+            await tree.ended(other)
+
+            assert await tree.status(other) == "completed"
+
     async def test_takes_no_place_among_the_nodes_that_run(
         self, store_url: URL, clock: MockClock
     ) -> None:

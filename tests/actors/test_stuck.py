@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 import trio
+from sqlalchemy import URL
+from trio.testing import MockClock
 
 from pipelit.actors.stuck import StuckFinder
 from pipelit.nodes.base import Component
+from pipelit.nodes.subworkflow import subworkflow
 from pipelit.store.queries.journal import Owner
 from pipelit.store.queries.stuck import find_idle
 from tests.kit.flows import Gate
-from tests.kit.tree import Tree
+from tests.kit.tree import Tree, add_people, open_tree
 
 US = Owner("server", 1)
 
@@ -70,6 +73,25 @@ async def test_what_runs_or_waits_for_a_person_is_not_stuck(
 
     assert await tree.status(running) == "running"
     assert await finds.look(tree.system) == 0
+
+
+async def test_a_child_takes_no_slot_that_one_could_wait_for(
+    store_url: URL, clock: MockClock, components: dict[str, Component]
+) -> None:
+    """One that is pending beside a parent and its child is stuck if two may run."""
+    components |= {"w": subworkflow, "c": (gate := Gate())}
+    async with open_tree(store_url, clock, components, max_running=1) as tree:
+        await add_people(tree.store)
+        await tree.workflow("t > c", slug="child")
+        parent = await tree.workflow("t > w", slug="parent", w={"target_workflow": "child"})
+        await tree.start(parent)
+        await gate.arrived.wait()
+        await tree.pending(parent)  # nobody starts it: the manager has one slot
+        finds = finder(tree, max_running=2)
+        await finds.look(tree.system)
+        await trio.sleep(61)
+
+        assert await finds.look(tree.system) == 1
 
 
 @pytest.mark.parametrize(
