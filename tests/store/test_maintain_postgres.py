@@ -7,9 +7,11 @@ import pytest
 from sqlalchemy import URL
 
 from pipelit.store import StartError, maintain, open_store
+from pipelit.store.database import Purpose, open_engine
 from pipelit.store.rotate import rotate_key
-from pipelit.store.secrets import KEY_FILE, new_key
+from pipelit.store.secrets import KEY_FILE, Secrets, new_key
 from tests.store.test_open import config_for
+from tests.store.test_rotate import SECRETS, fill, opened
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +50,23 @@ def test_a_stopped_cluster_gets_a_new_key(postgres_url: URL, tmp_path: Path) -> 
         rotate_key(config, key=new_key(), reveal=lambda _: None)
 
     assert (tmp_path / KEY_FILE).exists()
+
+
+def test_every_secret_of_a_stopped_cluster_gets_the_new_key(
+    postgres_url: URL, tmp_path: Path
+) -> None:
+    """As in a file: one transaction, then the key file."""
+    config = config_for(postgres_url, tmp_path)
+    old, new = new_key(), new_key()
+    maintain.upgrade(config, lambda _: None)
+    (tmp_path / KEY_FILE).write_text(f"{old}\n")
+    engine = open_engine(postgres_url, Purpose.MIGRATE)
+    with engine.begin() as conn:
+        fill(conn, Secrets(old))
+
+    done = rotate_key(config, key=new, reveal=lambda _: None)
+
+    assert done.secrets == 4
+    assert opened(engine, new) == SECRETS
+    assert (tmp_path / KEY_FILE).read_text().strip() == new
+    engine.dispose()
