@@ -130,6 +130,14 @@ def test_no_link_is_dead(document: Path) -> None:
             assert anchor[1:] in set(anchors(path.read_text())), f"{document.name}: {anchor}"
 
 
+def test_every_document_is_in_the_index() -> None:
+    """And the index is where a newcomer begins."""
+    indexed = set(LINK.findall((DOCS / "README.md").read_text()))
+
+    assert {(path.name, "") for path in DOCS.glob("*.md")} - indexed == {("README.md", "")}
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text()
+
+
 def anchors(text: str) -> Iterator[str]:
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

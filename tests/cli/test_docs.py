@@ -11,7 +11,7 @@ import pytest
 from pipelit.cli.app import program
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/operators.md")
+DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/operators.md", "docs/how-to.md", "docs/api.md")
 HEADER = re.compile(r"^#(?: +\w+:)? +pipelit (.+?)(?: {3,}.*)?$", re.MULTILINE)
 FENCE = re.compile(r"^```(?:sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
