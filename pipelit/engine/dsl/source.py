@@ -18,12 +18,16 @@ MAX_DEPTH = 100
 MAX_VALUES = 200_000
 """Values of a document after expansion: a hundred copies of a large anchor are refused too."""
 
+MAX_NUMBER_CHARS = 400
+"""Of one number: reading one in base 60 takes time with the square of its length."""
+
 _TOO_MUCH = "the document is too large or nested too deeply"
 
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
     for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")
 )
+_NUMBER_TAGS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -95,6 +99,8 @@ class _Census:
         self._seen.add(id(node))
         if node.tag not in _PLAIN_TAGS:
             raise ValueError(f"tag {node.tag} is not allowed")
+        if node.tag in _NUMBER_TAGS and len(node.value) > MAX_NUMBER_CHARS:
+            raise ValueError(f"a number is longer than {MAX_NUMBER_CHARS} characters")
         if self._expansions > MAX_EXPANSIONS:
             raise ValueError(f"more than {MAX_EXPANSIONS} alias expansions")
         if self._values > MAX_VALUES or depth > MAX_DEPTH:
