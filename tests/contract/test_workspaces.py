@@ -92,6 +92,8 @@ async def test_a_variable_names_no_missing_credential(rooms: Rooms, source: str)
                 "env_vars": [
                     {"source": "env"},
                     {"key": None, "value": 1, "credential_id": "1", "credential_field": 1},
+                    {"key": "A=B"},
+                    {"key": ""},
                 ],
             },
             [
@@ -103,6 +105,8 @@ async def test_a_variable_names_no_missing_credential(rooms: Rooms, source: str)
                 "body.env_vars[1].value: must be a string",
                 "body.env_vars[1].credential_id: must be an integer",
                 "body.env_vars[1].credential_field: must be a string",
+                "body.env_vars[2].key: must match ^[^=]+$",
+                "body.env_vars[3].key: must match ^[^=]+$",
             ],
         ),
         (

@@ -16,11 +16,14 @@ from pipelit.web.routing import Auth, Example, Refuses, Route
 
 WorkspaceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
+VariableName = Annotated[str, Field(pattern="^[^=]+$")]
+"""What the system takes as a name; any other would keep every process from starting."""
+
 
 class EnvVarModel(RequestModel):
     """A variable: a raw value, or a field of a credential."""
 
-    key: str
+    key: VariableName
     source: Literal["raw", "credential"] = "raw"
     value: str | None = None
     credential_id: Int64 | None = None
