@@ -104,8 +104,8 @@ async def test_the_demo_shows_a_run_a_cancel_and_a_crash(tmp_path: Path) -> None
     text = done.stdout.decode()
     assert done.returncode == 0, text + done.stderr.decode()
     first, second, third = re.split(r"^\d\. .*$", text, flags=re.MULTILINE)[1:]
-    assert re.search(r"agent \(Agent\) +done", first)
-    assert re.search(r"calculator +done", first)
+    assert re.search(r"agent \(Agent\) +success", first)
+    assert re.search(r"calculator +success", first)
     assert "12*17 is 204" in first
     assert re.search(r"execution +cancelled", second)
     assert "Connected again." in third
