@@ -9,7 +9,7 @@ from pipelit.cli.client import Client, Target
 from pipelit.cli.options import call, echo_json, json_option, server_command
 from pipelit.cli.table import show_table
 
-HEADERS = ("ACTOR", "KIND", "STATE", "RESTARTS", "MAIL", "HANDLING")
+HEADERS = ("ACTOR", "STATE", "RESTARTS", "MAIL", "KIND", "HANDLING")
 PAGE = 1000
 MOST = 10_000
 """Actors that are fetched; more make no list for people."""
@@ -36,7 +36,7 @@ def actors(target: Target, path: str | None, kind: str | None, as_json: bool) ->
     if as_json:
         echo_json(page)
         return
-    show_table(HEADERS, [_row(actor) for actor in page["items"]])
+    show_table(HEADERS, [_row(actor) for actor in page["items"]], dispensable=2)
     if page["total"] > len(page["items"]):
         click.echo(f"{len(page['items'])} of {page['total']}.", err=True)
 
@@ -67,7 +67,7 @@ def _show_one(target: Target, path: str, *, as_json: bool) -> None:
     show_table(("FIELD", "VALUE"), list(describe(actor).items()))
     if actor["children"]:
         click.echo()
-        show_table(HEADERS, [_row(child) for child in actor["children"]])
+        show_table(HEADERS, [_row(child) for child in actor["children"]], dispensable=2)
     if actor["last_error"]:
         click.echo(f"\n{actor['last_error']['traceback']}", err=True)
 
@@ -102,5 +102,5 @@ def handling(actor: Any) -> str:
 
 
 def _row(actor: Any) -> tuple[object, ...]:
-    words = (actor[name] for name in ("path", "kind", "state", "restarts"))
-    return (*words, mailbox(actor), handling(actor))
+    words = (actor[name] for name in ("path", "state", "restarts"))
+    return (*words, mailbox(actor), actor["kind"], handling(actor))

@@ -41,7 +41,7 @@ async def test_the_tree_is_listed_and_one_actor_shown(tmp_path: Path) -> None:
         one = await pipelit(server, tmp_path, "actors", "/hub")
 
     assert listed.stdout.decode().splitlines()[2].split() == [
-        "/hub", "hub", "running", "2", "0/64", "-",
+        "/hub", "running", "2", "0/64", "hub", "-",
     ]  # fmt: skip
     assert json.loads(as_json.stdout) == page
     assert "RuntimeError: boom" in one.stdout.decode()
