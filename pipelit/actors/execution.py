@@ -410,7 +410,11 @@ class Execution(Actor[ExecutionMessage]):
         for node_id, task in self._running.items():
             self._stopped[node_id] = (task.attempt(), task.cut_off(self._ending, None))
         changes = self._narrator.end(
-            self._ending, self._stopped, elapsed_ms=self._clock.elapsed_ms(), last=self._last
+            self._ending,
+            self._stopped,
+            now=self._clock.now(),
+            elapsed_ms=self._clock.elapsed_ms(),
+            last=self._last,
         )
         await self._commit(changes)
 

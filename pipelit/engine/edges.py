@@ -167,9 +167,8 @@ def _flow_problem(edge: EdgeDef, source: str, target: str) -> str | None:
     if specs.is_attach_only(source):
         return f"Node type '{source}' can only be connected through a sub-component handle"
     source_spec, target_spec = specs.spec_of(source), specs.spec_of(target)
-    if target == "ai_model":
-        output = _first_output(source_spec)
-        return _mismatch(source, output, target, "model", "llm") if output else None
+    if target == "ai_model" and (output := _first_output(source_spec)) is not None:
+        return _mismatch(source, output, target, "model", "llm")
     if specs.is_attach_only(target):
         return f"Node type '{target}' cannot be a step in the flow"
     is_control = edge.is_conditional or specs.is_trigger(source) or "loop" in (source, target)

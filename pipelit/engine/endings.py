@@ -10,11 +10,31 @@ from pipelit.engine.changes import Attempt, Changes, Ending
 from pipelit.engine.graph import Plan
 from pipelit.engine.journal import RunState
 from pipelit.engine.outcome import Failure, Outcome, Report
-from pipelit.engine.output import MAX_ERROR
+from pipelit.engine.output import MAX_ERROR, final_output
 from pipelit.engine.questions import is_confirmation, judge, rejection_ends
 from pipelit.engine.records import Asked, Started
 
 _FATAL = frozenset({EXCEEDED, UNKNOWN_PRICE})
+
+
+def completed(state: RunState) -> Ending:
+    """Return how a run ends that has nothing left to do (engine.md §7.4)."""
+    try:
+        return Ending(status="completed", final_output=final_output(state))
+    except Exception as error:  # noqa: BLE001  # a defect: the run fails of it, and at once
+        text = f"Finalization error: {error}"
+        return Ending(
+            status="failed", error_message=text[:MAX_ERROR], error_code="FinalizationError"
+        )
+
+
+def skip_reason(plan: Plan, node_id: str, ending: Ending) -> str:
+    """Return why a node has no result that the early end of its run leaves behind."""
+    if ending.status == "cancelled":
+        return "execution cancelled"
+    if ending.failed_node and node_id in plan.downstream(ending.failed_node):
+        return "Upstream node failed"
+    return "execution failed"
 
 
 def ends_run(failure: Failure) -> bool:
@@ -50,7 +70,13 @@ def refuse_start(state: RunState, changes: Changes) -> Changes:
             msgspec.structs.replace(record, started=()) if hasattr(record, "started") else record
             for record in kept
         ),
-        events=tuple(event for event in changes.events if event.data.get("status") != "running"),
+        # A loop tells of its next iteration with the same word: that has begun.
+        events=tuple(
+            event
+            for event in changes.events
+            if event.data.get("status") != "running"
+            or event.data.get("node_id") not in changes.started
+        ),
         started=(),
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from pipelit.engine import results
 from pipelit.engine.graph import Plan
 from pipelit.engine.loops import LoopRun
 from pipelit.engine.messages import ChatMessage
@@ -35,6 +36,7 @@ from pipelit.engine.records import (
     Waiting,
 )
 from pipelit.engine.resolution import Resolution
+from pipelit.engine.results import NodeResult
 from pipelit.engine.routing import Ending, has_error_edge
 
 SkipReason: TypeAlias = Literal["Route did not match", "Upstream node failed"]
@@ -45,14 +47,6 @@ class Step(msgspec.Struct, frozen=True):
 
     ready: tuple[str, ...] = ()
     skipped: tuple[tuple[str, SkipReason], ...] = ()
-
-
-class NodeResult(msgspec.Struct, frozen=True):
-    """How a node of the run ended."""
-
-    ending: Ending
-    ports: dict[str, Any] = {}
-    error: dict[str, Any] | None = None
 
 
 class RunState:
@@ -245,7 +239,11 @@ class RunState:
             self._routes[record.node_id] = outcome.route
         else:
             self._routes[record.node_id] = self.route_of(record.node_id)
-        self.results[record.node_id] = NodeResult("success", outcome.ports)
+        self.results[record.node_id] = results.succeeded(
+            record,
+            attempt=self.attempts.get(record.node_id, 0),
+            waited=self.waiting.get(record.node_id),
+        )
         return self._end(record.node_id, "success", record.usage)
 
     def _answer(self, record: Answered) -> Step:
@@ -265,18 +263,9 @@ class RunState:
         self.size += sum(map(json_size, messages)) - sum(map(json_size, dropped))
 
     def _fail(self, record: NodeFailed) -> Step:
-        error = {
-            "code": record.code,
-            "message": record.message,
-            "node_id": record.node_id,
-            "details": {
-                "component_type": self.plan.nodes[record.node_id].component_type,
-                "attempts": record.attempts,
-                "at": record.at,
-            },
-        }
         self._routes[record.node_id] = self.route_of(record.node_id)
-        self.results[record.node_id] = NodeResult("failed", error=error)
+        component_type = self.plan.nodes[record.node_id].component_type
+        self.results[record.node_id] = results.failed(record, component_type=component_type)
         loop = self.plan.loop_of.get(record.node_id)
         if loop is None or has_error_edge(self.plan, record.node_id):
             return self._end(record.node_id, "failed", record.usage)
@@ -315,9 +304,19 @@ class RunState:
         self._forget(body.nodes)
         del self.settled[loop]
         run.index, run.failure, run.left = record.index, None, len(body.own)
-        ready = self._edges.enter_body(loop)
+        ready: list[str] = []
+        skipped: list[tuple[str, SkipReason]] = []
+        for node in self._edges.enter_body(loop):
+            if self._edges.is_taken(node):
+                ready.append(node)
+            else:
+                self.results[node] = results.skipped("Route did not match")
+                skipped.append((node, "Route did not match"))
+                beyond = self._resolve(node, "skipped")
+                ready += beyond.ready
+                skipped += beyond.skipped
         self.ready.update(dict.fromkeys(ready))
-        return Step(ready=ready)
+        return Step(ready=tuple(ready), skipped=tuple(skipped))
 
     def _forget(self, nodes: Collection[str]) -> None:
         """Let the nodes of a body be as if they had never run."""
@@ -335,7 +334,7 @@ class RunState:
         for node in self.plan.bodies[loop].own:
             if node not in self.results and not (node in self.ready and node in begun):
                 self.ready.pop(node, None)
-                self.results[node] = NodeResult("skipped")
+                self.results[node] = results.skipped("Upstream node failed")
                 skipped.append((node, "Upstream node failed"))
                 skipped += self._resolve(node, "skipped", "Upstream node failed").skipped
         return tuple(skipped)
@@ -358,7 +357,7 @@ class RunState:
                 if self._edges.is_taken(target):
                     ready.append(target)
                 else:
-                    self.results[target] = NodeResult("skipped")
+                    self.results[target] = results.skipped(reason)
                     passed_by.append(target)
             stack.extend(reversed(passed_by))
         self.ready.update(dict.fromkeys(ready))

@@ -116,10 +116,7 @@ def state_view(
         "user_context": {**(added if isinstance(added, dict) else {}), **user_context},
         "route": state.route_of(node_id),
         "node_outputs": dict(state.node_outputs),
-        "node_results": {
-            node: {"status": result.ending, "data": result.ports, "error": result.error}
-            for node, result in state.results.items()
-        },
+        "node_results": {node: result.to_json() for node, result in state.results.items()},
         "current_node": node_id,
         "loop": state.loop_view(node_id),
         "output": None if state.output is msgspec.UNSET else state.output,

@@ -74,9 +74,14 @@ class Iterating(_OfNode, frozen=True, kw_only=True, tag="iterating"):
 
 
 class NodeSucceeded(_OfNode, frozen=True, kw_only=True, tag="succeeded"):
-    """A node's result. `outcome.report` is left out: it is in the log row."""
+    """A node's result. `outcome.report` is left out: it is in the log row.
+
+    `at`: Unix seconds; `duration_ms`: of the attempt.
+    """
 
     outcome: Outcome
+    at: float = 0.0
+    duration_ms: int = 0
     usage: Usage = Usage()
     started: tuple[str, ...] = ()
 
@@ -88,6 +93,7 @@ class NodeFailed(_OfNode, frozen=True, kw_only=True, tag="failed"):
     message: str
     attempts: int = 1
     at: float = 0.0
+    duration_ms: int = 0
     usage: Usage = Usage()
     started: tuple[str, ...] = ()
 

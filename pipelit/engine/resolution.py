@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pipelit.engine.definition import flow_targets
 from pipelit.engine.graph import Plan
-from pipelit.engine.routing import Ending, taken_targets
+from pipelit.engine.routing import Ending, is_error_edge, taken_targets
 
 
 class Resolution:
@@ -38,13 +38,17 @@ class Resolution:
         return [target for target in touched if not self._open[target]]
 
     def enter_body(self, loop: str) -> tuple[str, ...]:
-        """Take the edges into a loop's body; return the targets with none left open."""
+        """Take the edges into a loop's body; return the targets with none left open.
+
+        The loop has not failed, so an error handler there is not reached.
+        """
         entered: dict[str, None] = {}
         for edge in self._plan.outgoing.get(loop, ()):
             if edge.edge_label == "loop_body" and edge.target_node_id in self._open:
                 entered[edge.target_node_id] = None
                 self._open[edge.target_node_id].discard((edge.id, loop))
-                self._taken_by.setdefault(edge.target_node_id, []).append(loop)
+                if not is_error_edge(self._plan, edge):
+                    self._taken_by.setdefault(edge.target_node_id, []).append(loop)
         return tuple(target for target in entered if not self._open[target])
 
     def reopen(self, nodes: Iterable[str]) -> None:

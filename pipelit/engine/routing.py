@@ -16,7 +16,7 @@ def taken_targets(plan: Plan, node_id: str, ending: Ending, route: str) -> set[t
     handled; every other edge only after success.
     """
     edges = [edge for edge in plan.outgoing.get(node_id, ()) if edge.edge_label == ""]
-    errors = [edge for edge in edges if _is_error_edge(plan, edge)]
+    errors = [edge for edge in edges if is_error_edge(plan, edge)]
     if ending == "failed":
         return {(edge.id, edge.target_node_id) for edge in errors}
     if ending == "skipped" or plan.nodes[node_id].component_type == "reply_chat":
@@ -30,7 +30,7 @@ def taken_targets(plan: Plan, node_id: str, ending: Ending, route: str) -> set[t
 
 def has_error_edge(plan: Plan, node_id: str) -> bool:
     """Tell whether a permanent failure of the node is handled by a successor (engine.md §17.1)."""
-    return any(_is_error_edge(plan, edge) for edge in plan.outgoing.get(node_id, ()))
+    return any(is_error_edge(plan, edge) for edge in plan.outgoing.get(node_id, ()))
 
 
 def continues(plan: Plan, loop_id: str) -> bool:
@@ -54,7 +54,8 @@ def is_handled(plan: Plan, node_id: str) -> bool:
     return False
 
 
-def _is_error_edge(plan: Plan, edge: EdgeDef) -> bool:
+def is_error_edge(plan: Plan, edge: EdgeDef) -> bool:
+    """Tell whether an edge is taken when its source fails, and only then."""
     target = plan.nodes.get(edge.target_node_id)
     return target is not None and target.component_type == "error_handler"
 

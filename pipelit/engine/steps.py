@@ -11,16 +11,17 @@ from typing import Any
 
 import msgspec
 
-from pipelit.engine import journal, wire
+from pipelit.engine import journal
 from pipelit.engine.changes import Attempt, Changes, Ending, Failed, Log, Question
 from pipelit.engine.descendants import Descendants
-from pipelit.engine.endings import stopped_by
+from pipelit.engine.endings import completed, skip_reason, stopped_by
+from pipelit.engine.instants import instant_text
 from pipelit.engine.journal import RunState
 from pipelit.engine.limits import SizeLimits, oversize_loop
 from pipelit.engine.loops import what_next
 from pipelit.engine.messages import ChatMessage
 from pipelit.engine.outcome import Failure, Outcome, Report, Usage
-from pipelit.engine.output import MAX_ERROR, final_output, promoted
+from pipelit.engine.output import MAX_ERROR, promoted
 from pipelit.engine.questions import When
 from pipelit.engine.records import (
     Answered,
@@ -125,7 +126,7 @@ class Narrator:
         telling = self._telling()
         record: Looped | NodeSucceeded
         if outcome.loop_items is None:
-            record = self._succeeded(attempt, outcome, telling)
+            record = self._succeeded(attempt, outcome, telling, now=now)
         else:
             record = Looped(
                 node_id=attempt.node_id,
@@ -138,7 +139,9 @@ class Narrator:
         step = self.state.apply(record)
         return self._follow([record], step, telling, now=now, elapsed_ms=elapsed_ms)
 
-    def _succeeded(self, attempt: Attempt, outcome: Outcome, telling: Telling) -> NodeSucceeded:
+    def _succeeded(
+        self, attempt: Attempt, outcome: Outcome, telling: Telling, *, now: float
+    ) -> NodeSucceeded:
         outcome = promoted(self.state.plan, attempt.node_id, outcome, self.state)
         telling.succeeded(attempt, outcome)
         return NodeSucceeded(
@@ -146,6 +149,8 @@ class Narrator:
             iteration=self.state.iteration_of(attempt.node_id),
             # The log row has the report, the thread what is to be remembered.
             outcome=msgspec.structs.replace(outcome, report=_BARE, remember=()),
+            at=now,
+            duration_ms=attempt.duration_ms,
             usage=outcome.report.usage or Usage(),
         )
 
@@ -200,7 +205,7 @@ class Narrator:
         )
         self.state.apply(record)
         telling = self._telling()
-        telling.status(attempt.node_id, "waiting", resume_at=wire.instant_text(resume_at))
+        telling.status(attempt.node_id, "waiting", resume_at=instant_text(resume_at))
         return self._follow([record], journal.Step(), telling, now=now, may_end=False)
 
     def retry_later(
@@ -239,6 +244,7 @@ class Narrator:
             message=failure.message,
             attempts=attempt.number + 1,
             at=now,
+            duration_ms=attempt.duration_ms,
             usage=failure.report.usage or Usage(),
         )
 
@@ -252,6 +258,7 @@ class Narrator:
         ending: Ending,
         stopped: Mapping[str, tuple[Attempt, Failure]],
         *,
+        now: float,
         elapsed_ms: int,
         last: tuple[Attempt, Outcome] | None = None,
     ) -> Changes:
@@ -261,13 +268,14 @@ class Narrator:
             ending: how; its `failed_node` is in *stopped* with its own failure.
             stopped: {node: (attempt, failure)} of the attempts cut off, in the order they ran.
                 Whatever else was announced, and has no result, is stopped too.
+            now: Unix seconds.
             elapsed_ms: since the run started.
             last: the success that ends the run: a rejection.
         """
         telling = self._telling()
         records: tuple[Record, ...] = ()
         if last is not None:
-            record = self._succeeded(*last, telling)
+            record = self._succeeded(*last, telling, now=now)
             records = (record,)
             telling.skipped(self.state.apply(record).skipped)
         stopped = {**stopped, **self._cut_off(ending, stopped)}
@@ -275,7 +283,7 @@ class Narrator:
             self.state.usage += failure.report.usage or Usage()
             telling.failed(attempt, failure)
         left = (node for node in self.state.unresolved() if node not in stopped)
-        telling.skipped((node, self._skip_reason(node, ending)) for node in left)
+        telling.skipped((node, skip_reason(self.state.plan, node, ending)) for node in left)
         telling.ended(ending, self.descendants, duration_ms=elapsed_ms)
         return _changes(records, telling, ending=ending)
 
@@ -321,7 +329,7 @@ class Narrator:
                 records.append(Started(nodes=started))
         ending = None
         if may_end and self.state.is_done:
-            ending = Ending(status="completed", final_output=final_output(self.state))
+            ending = completed(self.state)
             telling.ended(ending, self.descendants, duration_ms=elapsed_ms)
         return _changes(
             tuple(records),
@@ -352,7 +360,7 @@ class Narrator:
                 case Iterating():
                     record = found
                 case Outcome():
-                    record = self._succeeded(attempt, found, telling)
+                    record = self._succeeded(attempt, found, telling, now=now)
                 case Failure() if is_handled(state.plan, loop):
                     record = self._failed(attempt, found, telling, now=now)
                 case Failure():
@@ -384,13 +392,6 @@ class Narrator:
             and not state.must_ask(node)
         )
         return tuple(node for node, _ in zip(waiting, range(free), strict=False))
-
-    def _skip_reason(self, node: str, ending: Ending) -> str:
-        if ending.status == "cancelled":
-            return "execution cancelled"
-        if ending.failed_node and node in self.state.plan.downstream(ending.failed_node):
-            return "Upstream node failed"
-        return "execution failed"
 
 
 def _changes(records: tuple[Record, ...], telling: Telling, **more: Any) -> Changes:

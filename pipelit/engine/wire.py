@@ -3,22 +3,17 @@
 Contract: websocket.md "Execution", engine.md §8.4, §9.2.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from pipelit.engine.changes import Ending, Question
 from pipelit.engine.definition import NodeDef
 from pipelit.engine.descendants import Descendants
+from pipelit.engine.instants import instant_text
 from pipelit.engine.outcome import Failure, Report, Usage
 from pipelit.engine.output import MAX_EVENT_ERROR, event_output
 from pipelit.engine.specs import display_name
 
 USAGE_MISSING = {"code": "usage_missing", "message": "The provider reported no usage."}
-
-
-def instant_text(timestamp: float) -> str:
-    """Format Unix seconds as the contract shows instants (README.md §6)."""
-    return datetime.fromtimestamp(timestamp, UTC).replace(tzinfo=None).isoformat()
 
 
 def node_status(execution_id: str, node: NodeDef, status: str, **fields: Any) -> dict[str, Any]:

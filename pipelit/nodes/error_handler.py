@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from pipelit.engine.instants import instant_text
 from pipelit.engine.outcome import Outcome
-from pipelit.engine.wire import instant_text
 from pipelit.nodes.base import NodeCall
 
 

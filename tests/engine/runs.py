@@ -124,8 +124,7 @@ def _grow(
             size = min(end - len(names), random.randint(0, 12))
             _grow(random, name, size, names, edges, depth=depth + 1)
     label = "" if entry == "t" else "loop_body"
-    first = [name for name in mine if entry == "t" or name[0] != "h"]
-    found = [*first[:1], *random.sample(first, min(len(first), random.randint(0, 2)))]
+    found = [*mine[:1], *random.sample(mine, min(len(mine), random.randint(0, 2)))]
     edges.update(f"{entry} {label}> {name}" for name in found)
     if entry != "t":
         returning = random.sample(mine, min(len(mine), random.randint(0, 2)))
@@ -316,7 +315,7 @@ class Run:
             own = Failure(code="RuntimeError", message="no", retryable=False)
             cut = Failure(code="Cancelled", message=f"Execution {word}", retryable=False)
             stopped[node] = (self._attempt(node), own if node == failed else cut)
-        return self._note(self.narrator.end(ending, stopped, elapsed_ms=1000))
+        return self._note(self.narrator.end(ending, stopped, now=self.now, elapsed_ms=1000))
 
     def told(self) -> list[str]:
         """Return the events so far as words, such as `execution_started` or `a pending`."""

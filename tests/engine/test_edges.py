@@ -61,6 +61,7 @@ LIST_ROWS = [
     (edge("code", "gone"), "Edge references unknown target node 'gone'"),
     (edge("code", END, "tool"), "Edge references unknown target node '__end__'"),
     (edge("code", "code"), "A node cannot be connected to itself"),
+    (edge("odd", "model"), "Node type 'ai_model' cannot be a step in the flow"),
     (edge("code", "chat"), "Trigger nodes cannot be the target of an edge"),
     (
         edge("code", "agent", "llm"),

@@ -229,7 +229,7 @@ class Expected:
         entered = {
             (edge.id, edge.target_node_id)
             for edge in self._plan.outgoing[loop]
-            if edge.edge_label == "loop_body"
+            if edge.edge_label == "loop_body" and edge.target_node_id[0] != "h"
         }
         for index in range(len(items)):
             self.loose -= set(body.nodes)

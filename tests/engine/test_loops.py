@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from pipelit.engine.changes import Ending
+from pipelit.engine.endings import refuse_start
 from pipelit.engine.limits import SizeLimits
 from pipelit.engine.outcome import Outcome, Report, json_size
 from pipelit.engine.output import state_view
@@ -376,3 +377,39 @@ def test_a_report_of_the_loop_is_in_its_row() -> None:
 
     (row,) = [log for log in run.logs if log.node_id == "l"]
     assert row.metadata == {"warnings": [warning]}
+
+
+def test_an_error_handler_that_only_a_loop_enters_is_skipped() -> None:
+    """The loop has not failed: what the handler would report is not there."""
+    run = run_of("t > l", "l loop_body> h", "l loop_body> a", "a loop_return> l", "l > z")
+
+    run.loop("l", "x", "y")
+    for _ in range(2):
+        run.succeed("a")
+    run.succeed("z")
+
+    assert run.told().count("h skipped") == 2
+    assert run.told()[-1] == "execution_completed"
+
+
+def test_a_body_of_which_nothing_is_reached_ends_its_iterations() -> None:
+    """It is skipped once per item."""
+    run = run_of("t > l", "l loop_body> h", "l > z")
+
+    run.loop("l", "x", "y")
+    run.succeed("z")
+
+    assert run.told().count("h skipped") == 2
+    assert run.told()[-1] == "execution_completed"
+
+
+def test_a_refused_start_keeps_the_iteration_that_has_begun() -> None:
+    """The nodes of the next iteration do not run; that it began is told all the same."""
+    run = run_of(*SIMPLE)
+
+    changes = run.loop("l", "x")
+    allowed = refuse_start(run.state, changes)
+
+    told = [(e.data["node_id"], e.data["status"]) for e in allowed.events]
+    assert told == [("l", "running"), ("a", "pending")]
+    assert allowed.started == ()

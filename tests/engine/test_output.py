@@ -188,7 +188,14 @@ class TestState:
         assert view["node_outputs"]["s"] == {"route": "yes"}
         assert view["node_outputs"]["t"] == view["trigger"]
         assert view["node_results"] == {
-            "s": {"status": "success", "data": {"route": "yes"}, "error": None}
+            "s": {
+                "status": "success",
+                "data": {"route": "yes"},
+                "error": None,
+                "metadata": {},
+                "started_at": "1970-01-01T00:01:39.995000",
+                "completed_at": "1970-01-01T00:01:40",
+            }
         }
         assert view["output"] is None
 
@@ -213,6 +220,7 @@ class TestState:
         assert view["node_results"]["a"]["error"] == {
             "code": "RuntimeError",
             "message": "no",
+            "recoverable": False,
             "node_id": "a",
             "details": {"component_type": "merge", "attempts": 1, "at": 100.0},
         }

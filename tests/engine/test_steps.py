@@ -238,7 +238,7 @@ class TestPrematureEnds:
             code="Cancelled", message="m", retryable=False, report=Report(usage=Usage(llm_calls=2))
         )
 
-        run.narrator.end(Ending(status="cancelled"), {"a": (attempt, cut)}, elapsed_ms=1)
+        run.narrator.end(Ending(status="cancelled"), {"a": (attempt, cut)}, now=1.0, elapsed_ms=1)
 
         assert run.state.usage.llm_calls == 2
 
@@ -280,3 +280,16 @@ def test_a_record_survives_storage() -> None:
     assert stored == outcome
     assert stored.output is None
     assert run.mirror.waiting["a"].outcome.output is not msgspec.UNSET
+
+
+def test_a_run_whose_output_cannot_be_made_fails_of_it() -> None:
+    """Instead of being taken up again and again."""
+    run = Run(plan_of("t > a"))
+    run.begin()
+    run.state.messages = [None]
+
+    ending = run.succeed("a").ending
+
+    assert ending is not None
+    assert (ending.status, ending.error_code) == ("failed", "FinalizationError")
+    assert ending.error_message.startswith("Finalization error: ")
