@@ -126,11 +126,24 @@ def prepare(
         check_value = _check_value(connection)
     secrets = find_secrets(config.encryption_key, config.data_dir / KEY_FILE, check_value, say=say)
     if revision != migrations.newest:
-        if database is not None and revision is not None:
+        if database is None or revision is None:
+            migrations.upgrade(engine)
+        else:
             copy = back_up(database, config.data_dir / "backups", revision=revision, now=config.now)
             say(f"Backed up the database to {copy} before migrating it.")
-        migrations.upgrade(engine)
+            _upgrade_or_tell(engine, migrations, copy)
     return secrets
+
+
+def _upgrade_or_tell(engine: Engine, migrations: Migrations, copy: Path) -> None:
+    """Migrate; if that fails, say how to go back."""
+    try:
+        migrations.upgrade(engine)
+    except StartError as error:
+        raise StartError(
+            f"{str(error).rstrip('.')}; the database is as before: go on with the version that "
+            f"used it last (backup: {copy})."
+        ) from error
 
 
 def _check_value(connection: Connection) -> str | None:

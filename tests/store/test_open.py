@@ -140,9 +140,16 @@ async def test_a_failed_migration_starts_nothing(sqlite_url: URL, tmp_path: Path
         scripts_with(tmp_path / "scripts", 'op.drop_table("meta")\nraise ValueError("no")')
     )
 
-    with pytest.raises(StartError, match=r"^Migrating the database failed: no$"):
+    before = _tables(sqlite_url)
+    with pytest.raises(StartError) as caught:
         await start_once(config_for(sqlite_url, tmp_path), migrations=broken)
 
+    (copy,) = (tmp_path / "backups").iterdir()
+    assert str(caught.value) == (
+        "Migrating the database failed: no; the database is as before: go on with the version "
+        f"that used it last (backup: {copy})."
+    )
+    assert _tables(sqlite_url) == before == _tables(sqlite_url.set(database=str(copy)))
     assert await start_once(config_for(sqlite_url, tmp_path)) == []
 
 
