@@ -80,3 +80,17 @@ class Unavailable(Refusal):
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = max(1, retry_after)
+
+
+_DATABASES = {"sqlalchemy", "sqlite3", "psycopg"}
+
+
+def public_text(error: Exception) -> str:
+    """Return what people and models may read of an error that nobody planned.
+
+    The words of a database could name hosts, files and what is stored.
+    """
+    name = type(error).__name__
+    if type(error).__module__.partition(".")[0] in _DATABASES:
+        return f"internal error ({name})"
+    return str(error) or name

@@ -32,6 +32,7 @@ from pipelit.engine.questions import DEFAULT_PROMPT
 from pipelit.engine.specs import primary_port
 from pipelit.engine.storable import clean_text, cleaned, storable
 from pipelit.engine.values import to_text
+from pipelit.errors import public_text
 from pipelit.llm.types import ProviderError
 from pipelit.nodes.base import (
     Attached,
@@ -234,7 +235,7 @@ class AttemptTask:
             log.exception("component failed", node_id=self.node_id)
             return Failure(
                 code=type(error).__name__,
-                message=str(error) or type(error).__name__,
+                message=public_text(error),
                 retryable=True,
                 report=self._report,
             )

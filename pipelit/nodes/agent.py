@@ -240,7 +240,12 @@ class AgentRun:
             if self._is_saved:
                 return
             told, self._unsaved, self._is_saved = self._unsaved, [], True
-            await self.port.save(msgspec.to_builtins(self._progress), told)
+            try:
+                await self.port.save(msgspec.to_builtins(self._progress), told)
+            except BaseException:
+                # Cancelled, or refused: whoever waits saves these too.
+                self._unsaved, self._is_saved = told + self._unsaved, False
+                raise
 
     def message(self, role: Any, content: str, **fields: Any) -> ChatMessage:
         """Return a new message."""

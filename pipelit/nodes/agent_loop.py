@@ -4,7 +4,8 @@ What has been done is told to the loop's host after each step, who saves it; a l
 with saved steps repeats none of them. Contract: engine.md §22.2–22.5, §24.5.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 import msgspec
@@ -189,7 +190,7 @@ class Loop:
 
     async def _accept_calls(self, response: ModelResponse) -> None:
         """Save an answer that calls tools, and announce them."""
-        calls, invalid = _name_calls(response)
+        calls, invalid = _name_calls(response, self.steps.messages)
         answer = self._host.message(
             "assistant", response.text, tool_calls=calls, usage=response.usage
         )
@@ -230,16 +231,20 @@ class Loop:
 
 
 def _name_calls(
-    response: ModelResponse,
+    response: ModelResponse, earlier: Sequence[ChatMessage]
 ) -> tuple[tuple[ToolCall, ...], list[tuple[ToolCall, str]]]:
-    """Give every call an id of its own; set apart those with unusable arguments, and why."""
+    """Give every call an id of its own; set apart those with unusable arguments, and why.
+
+    Providers that number the calls of each answer anew would have a later call taken for a
+    repetition of an earlier one: the id is part of its idempotency key.
+    """
     calls: list[ToolCall] = []
     invalid: list[tuple[ToolCall, str]] = []
-    seen: set[str] = set()
+    seen = {call.id for message in earlier for call in message.tool_calls}
     for index, given in enumerate(response.calls):
         call_id, name = clean_text(given.id), clean_text(given.name)
-        while not call_id or call_id in seen:
-            call_id = f"{call_id or 'call'}_{index}"
+        if not call_id or call_id in seen:
+            call_id = _unlike(call_id or "call", seen)
         seen.add(call_id)
         problem = _problem_of(given)
         arguments = given.arguments if isinstance(given, ToolCall) and problem is None else {}
@@ -247,6 +252,11 @@ def _name_calls(
         if problem is not None and index < MAX_CALLS:
             invalid.append((calls[-1], problem))
     return tuple(calls), invalid
+
+
+def _unlike(call_id: str, seen: Collection[str]) -> str:
+    """Return the first of `<id>_1`, `<id>_2`, … that is not taken."""
+    return next(name for n in count(1) if (name := f"{call_id}_{n}") not in seen)
 
 
 def _problem_of(given: ToolCall | InvalidToolCall) -> str | None:

@@ -14,6 +14,7 @@ import trio
 from pipelit.engine.budget import EXCEEDED, UNKNOWN_PRICE
 from pipelit.engine.messages import ToolCall
 from pipelit.engine.wire import node_status
+from pipelit.errors import public_text
 from pipelit.llm.types import ToolSpec
 from pipelit.nodes.base import (
     NodeCall,
@@ -162,7 +163,7 @@ class Toolbox:
             except Exception as error:
                 # The model reads that the tool failed; the operator reads why.
                 log.exception("tool failed", tool=call.name)
-                return self._failed(call, str(error) or type(error).__name__, began)
+                return self._failed(call, public_text(error), began)
             duration = _milliseconds(began)
             events = self._event(call, "success", duration_ms=duration)
             return ToolResult(call, shorten(text), events)

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from pipelit.engine.messages import ToolCall
 from pipelit.engine.outcome import Usage
 from pipelit.llm.types import ProviderError
-from pipelit.nodes.base import ToolContext
+from pipelit.nodes.agent import AgentRun, Progress
+from pipelit.nodes.base import RunEvent, ToolContext
 from tests.nodes.agents import Port, Script, ToolBody, calls, run_agent, says
 
 BUSY = ProviderError("busy", code="RateLimitError", retryable=True)
@@ -130,3 +132,56 @@ class TestUsage:
         assert outcome.report.usage is not None
         assert outcome.report.usage.llm_calls == 2
         assert outcome.report.usage.tool_invocations == 2
+
+
+async def test_calls_of_later_answers_are_no_repetitions_of_earlier_ones() -> None:
+    """Some providers number the calls of each answer anew; a tool's key must tell them apart."""
+    keys: list[str] = []
+
+    async def add(arguments: dict[str, Any], context: ToolContext) -> str:
+        await trio.lowlevel.checkpoint()
+        keys.append(context.idempotency_key)
+        return "x"
+
+    same = [ToolCall("call_0", "add", {"a": 1})]
+    script = Script(calls(*same), calls(*same), calls(*same), says("done"))
+
+    await run_agent(script, Port(), tools={"add": add})
+
+    assert len(set(keys)) == 3
+
+
+async def test_what_a_cancelled_save_was_to_tell_goes_with_the_next() -> None:
+    """Parallel tools save together; the one that saves for all may be cut off."""
+    port = StuckPort()
+    run = AgentRun.__new__(AgentRun)
+    run.port, run._saving, run._unsaved, run._is_saved = port, trio.Lock(), [], True
+    run._progress = Progress(messages=())
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+        nursery.start_soon(save_in, scope, run, "cut off")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(run.save, [RunEvent("waiting", {})])
+        await wait_all_tasks_blocked()
+        scope.cancel()
+
+    assert port.told == ["cut off", "waiting"]
+
+
+class StuckPort(Port):
+    """Its first save never ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    async def save(self, progress: Any, events: Any = ()) -> None:
+        if not self.saves:
+            self.saves.append((progress, []))
+            await trio.sleep_forever()
+        self.told += [event.type for event in events]
+
+
+async def save_in(scope: trio.CancelScope, run: AgentRun, kind: str) -> None:
+    with scope:
+        await run.save([RunEvent(kind, {})])
