@@ -170,11 +170,11 @@ def test_integers_compare_exactly_as_numbers_and_as_text(left, right):
 
 @given(st.text())
 def test_only_decimal_numbers_are_numbers(text):
-    """A text is a number only if it is finite decimal notation."""
+    """A text is a number only if it is finite decimal notation, white space around it apart."""
     number = to_number(text)
 
     if number is not None:
-        assert float(text) == pytest.approx(float(number))
+        assert float(text.strip()) == pytest.approx(float(number))
 
 
 def test_a_regex_is_asked_not_run():
