@@ -23,6 +23,14 @@ async def attack(api: Api, slug: str, text: str = "") -> Any:
     return await api.wait_end(await api.run(slug, text=text))
 
 
+async def fail_once(api: Api, slug: str, text: str = "") -> str:
+    """Run the workflow until the node has failed, and return the error; it is not tried again."""
+    run = await api.run(slug, text=text)
+    event = await api.wait_for(run, node_id="attack", status="failed")
+    await api.call("POST", f"/executions/{run}/cancel/")
+    return str(event["data"]["error"])
+
+
 def log_of(detail: Any, node_id: str = "attack") -> Any:
     """Return the last log row of a node."""
     return [log for log in detail["logs"] if log["node_id"] == node_id][-1]

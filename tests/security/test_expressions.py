@@ -136,12 +136,12 @@ async def test_a_payload_that_looks_like_an_object_of_python_is_none(
 async def test_many_expensive_templates_at_once_delay_only_themselves(
     people: People, bystander: Api, slug: str
 ) -> None:
-    """Ten runs that render without end are ended one after the other."""
+    """Runs that render without end are ended, each by itself."""
     bomb = BOMBS["a_loop_without_end"]
     await build(people.olga, slug, "code", code=bomb, language="template")
 
     async with undisturbed(bystander) as rounds:
-        runs = [await people.olga.run(slug) for _ in range(4)]
+        runs = [await people.olga.run(slug) for _ in range(2)]
         await rounds.more()
         for run in runs:
             assert output_of(await people.olga.wait_end(run))["output"] == bomb
