@@ -67,7 +67,7 @@ fuzz-parsers: install ## let Hypothesis send rubbish to parsers and a server for
 	@$(BIN)/python ops/fuzz/parsers.py $(or $(MINUTES),5)
 
 audit: install ## look for known vulnerabilities of the locked dependencies; needs the network
-	@$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 mutants: install ## plant each known bug in the actor runtime: its test must fail
 	@$(BIN)/python ops/mutants/run.py
