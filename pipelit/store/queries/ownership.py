@@ -118,7 +118,10 @@ def owned(conn: Connection, owner: Owner) -> set[str]:
     return set(
         conn.scalars(
             select(executions.c.id).where(
-                executions.c.owner == owner.node_id, executions.c.epoch == owner.epoch
+                # Only these have an owner; without saying so every execution ever kept is read.
+                executions.c.status.in_(("pending", "running", "interrupted")),
+                executions.c.owner == owner.node_id,
+                executions.c.epoch == owner.epoch,
             )
         )
     )

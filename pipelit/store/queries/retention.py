@@ -12,6 +12,9 @@ from pipelit.store.schema import dispatches, executions, idempotency_keys, sched
 TICK_LIFE = timedelta(days=30)
 """How long a tick of a schedule is kept, from its nominal time."""
 
+_ENDED = executions.c.completed_at.is_not(None)
+"""Not by status: the index of ends has the order in which they are deleted."""
+
 Key: TypeAlias = tuple[Any, ...]
 """The primary key of a row."""
 
@@ -47,7 +50,7 @@ def find_executions(
     return list(
         conn.scalars(
             select(executions.c.id)
-            .where(executions.c.status.in_(TERMINAL), or_(*doomed), ~awaited, ~due, ~unrecorded)
+            .where(_ENDED, or_(*doomed), ~awaited, ~due, ~unrecorded)
             .order_by(executions.c.completed_at, executions.c.created_seq)
             .limit(limit)
         )
@@ -61,7 +64,7 @@ def _beyond(conn: Connection, keep: int) -> list[ColumnElement[bool]]:
     place = executions.c.completed_at, executions.c.created_seq
     last = conn.execute(
         select(*place)
-        .where(executions.c.status.in_(TERMINAL))
+        .where(_ENDED)
         .order_by(*(column.desc() for column in place))
         .offset(keep - 1)
         .limit(1)

@@ -5,7 +5,6 @@ from typing import Literal, TypeAlias
 import msgspec
 from sqlalchemy import Connection, Select, and_, exists, func, literal, or_, select, union_all
 
-from pipelit.store.queries.executions import TERMINAL
 from pipelit.store.queries.journal import Owner
 from pipelit.store.queries.servers import live_server
 from pipelit.store.schema import executions, pending_tasks
@@ -73,7 +72,7 @@ def _pending_with_free_session() -> _Rows:
     session_taken = exists().where(
         other.c.thread_id == executions.c.thread_id,
         other.c.serial,
-        other.c.status.not_in(TERMINAL),
+        other.c.status.in_(("running", "pending")),
         holds,
     )
     return select(executions.c.id, literal("could_start").label("why")).where(

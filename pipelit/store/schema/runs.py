@@ -74,7 +74,7 @@ executions = Table(
     Index("ix_executions_status_listed", "status", "listed_at", "created_seq"),
     Index("ix_executions_thread", "thread_id", "status"),
     Index("ix_executions_user", "user_id", "started_at"),
-    Index("ix_executions_completed", "completed_at"),
+    Index("ix_executions_completed", "completed_at", "created_seq"),
     CheckConstraint(
         "status IN ('pending','running','interrupted','completed','failed','cancelled')",
         name="status",
@@ -195,6 +195,7 @@ idempotency_keys = Table(
     Column("body", Json, nullable=False),
     Column("execution_id", String(36), nullable=False),
     instant("created_at"),
+    Index("ix_idempotency_keys_created", "created_at"),
 )
 
 # Done-markers of what happens after the end of an execution, at least once (engine.md §10.6).

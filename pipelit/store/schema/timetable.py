@@ -70,4 +70,5 @@ schedule_fires = Table(
         sqlite_where=text("outcome IS NULL"),
         postgresql_where=text("outcome IS NULL"),
     ),
+    Index("ix_schedule_fires_time", "nominal_time"),
 )

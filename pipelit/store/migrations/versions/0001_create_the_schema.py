@@ -110,6 +110,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "workflow_id", "key", name=op.f("pk_idempotency_keys")),
     )
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.create_index("ix_idempotency_keys_created", ["created_at"], unique=False)
+
     op.create_table(
         "memory_users",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -504,7 +507,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("dedupe_key", name=op.f("uq_executions_dedupe_key")),
     )
     with op.batch_alter_table("executions", schema=None) as batch_op:
-        batch_op.create_index("ix_executions_completed", ["completed_at"], unique=False)
+        batch_op.create_index(
+            "ix_executions_completed", ["completed_at", "created_seq"], unique=False
+        )
         batch_op.create_index("ix_executions_listed", ["listed_at", "created_seq"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_executions_parent_execution_id"), ["parent_execution_id"], unique=False
@@ -815,6 +820,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("outcome IS NULL"),
             postgresql_where=sa.text("outcome IS NULL"),
         )
+        batch_op.create_index("ix_schedule_fires_time", ["nominal_time"], unique=False)
 
     op.create_table(
         "tasks",
