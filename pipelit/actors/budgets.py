@@ -4,8 +4,8 @@ A call is reserved before it is made, and settled when it has ended. Near the en
 wait for each other, in the order they came. Contract: engine.md §25.4.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Literal, TypeAlias
 
 import trio
@@ -72,14 +72,19 @@ class Budgets:
             if not turn.users:
                 self._turns.pop(epic_id, None)
 
+    async def settle(self, execution_id: str, settled: tuple[queries.Settled, ...]) -> None:
+        """Store what ended calls have used."""
+
+        def unit(conn: Connection) -> None:
+            require_owner(conn, execution_id, self._owner)
+            queries.settle(conn, settled)
+
+        await self._store.write(unit, key=execution_id, patient=True)
+
     async def try_to_reserve(
-        self,
-        execution_id: str,
-        node_id: str,
-        estimate: Estimate,
-        settled: tuple[queries.Settled, ...],
+        self, execution_id: str, node_id: str, estimate: Estimate
     ) -> queries.Reservation | Refused | Literal["full"] | None:
-        """Settle, then reserve if there is room. None: no epic pays any more."""
+        """Reserve if there is room. None: no epic pays any more."""
         wanted = queries.Reservation(
             id=self._ids.uuid(),
             execution_id=execution_id,
@@ -91,7 +96,6 @@ class Budgets:
 
         def unit(conn: Connection) -> queries.Reservation | Refused | Literal["full"] | None:
             require_owner(conn, execution_id, self._owner)
-            queries.settle(conn, settled)
             epic_id = queries.find_epic(conn, execution_id)
             if epic_id is None:
                 return None
@@ -134,11 +138,14 @@ class Purse:
         epic_id = await self._budgets.find_epic(self._execution_id)
         if epic_id is None:
             return None
+        with self.settling() as settled:
+            # Before the turn: who has it may wait for the room that this gives back.
+            if settled:
+                await self._budgets.settle(self._execution_id, settled)
         async with self._budgets.turn(epic_id):
             while True:
-                settled = self.take_settled()
                 result = await self._budgets.try_to_reserve(
-                    self._execution_id, self._node_id, estimate, settled
+                    self._execution_id, self._node_id, estimate
                 )
                 match result:
                     case None:
@@ -158,7 +165,12 @@ class Purse:
                 reservation_id=reservation_id, tokens=used.total_tokens, micros=used.cost_micros
             )
 
-    def take_settled(self) -> tuple[queries.Settled, ...]:
-        """Return what is to be stored of ended calls, once."""
-        settled, self._settled = tuple(self._settled.values()), {}
-        return settled
+    @contextmanager
+    def settling(self) -> Iterator[tuple[queries.Settled, ...]]:
+        """Give what is to be stored of ended calls; what could not be stored is given again."""
+        taken, self._settled = self._settled, {}
+        try:
+            yield tuple(taken.values())
+        except BaseException:  # also cancelled: to settle what was stored after all does no harm
+            self._settled = taken | self._settled
+            raise

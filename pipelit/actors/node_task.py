@@ -359,11 +359,11 @@ class AttemptTask:
                 code="OutputTooLargeError",
                 retryable=False,
             )
-        settled = self.purse.take_settled()
-        step = self.step_rows.progress(
-            self.key, progress, told, stamp=self.stamp(), settled=settled
-        )
-        await self.ledger.write(step)
+        with self.purse.settling() as settled:
+            step = self.step_rows.progress(
+                self.key, progress, told, stamp=self.stamp(), settled=settled
+            )
+            await self.ledger.write(step)
         # Kept is what is stored; those that wait for one commit wake in any order.
         if number > self._kept:
             self._kept, self.checkpoint = number, progress

@@ -17,9 +17,11 @@ from pipelit.actors.manager import Start
 from pipelit.actors.roll_up import Look, RollUp
 from pipelit.actors.runtime.testing import open_kit
 from pipelit.actors.turns import Subjects
+from pipelit.engine.budget import Estimate
 from pipelit.engine.messages import ToolCall
+from pipelit.engine.outcome import Outcome, Usage
 from pipelit.llm.prices import Prices
-from pipelit.llm.types import ModelResponse, ProviderError, ProviderSpec
+from pipelit.llm.types import ContextOverflow, ModelResponse, ProviderError, ProviderSpec
 from pipelit.nodes.agent import AgentParts, agent_component
 from pipelit.nodes.agent_model import ModelParts
 from pipelit.nodes.base import Component, NodeCall
@@ -381,6 +383,62 @@ class TestAtTheSameTime:
             return await agent(script)(call)
 
         components["ag"] = twice
+        await set_up(tree)
+        (execution_id,) = await funded(tree, budget_tokens=100)
+
+        await tree.run_stored(execution_id)
+
+        assert await tree.status(execution_id) == "completed"
+
+    async def test_a_call_is_made_again_while_others_wait_for_room(
+        self, tree: Tree, components: Components
+    ) -> None:
+        """It joins the line with nothing reserved: nobody in front waits for it."""
+        line, waited_for, begun = Line(), trio.Event(), list[int]()
+
+        async def overflow() -> ModelResponse:
+            await waited_for.wait()
+            raise ContextOverflow("too long", code="ContextOverflow", retryable=False)
+
+        script = Script(overflow, line, line)
+        components["ag"] = agent(script)
+        await set_up(tree)
+        ids = [await tree.pending(text="word " * 300) for _ in range(2)]
+        await fund(tree, *ids, budget_tokens=100)
+
+        async with trio.open_nursery() as nursery:
+            for execution_id in ids:
+                nursery.start_soon(tree.run_stored, execution_id)
+            await until(lambda: len(script.requests) == 1)
+            await trio.sleep(5)
+            waited_for.set()
+            for number in (1, 2):
+                await until(lambda number=number: line.begun == number)
+                begun.append(line.begun)
+                line.answer()
+
+        assert begun == [1, 2]
+        assert [await tree.status(one) for one in ids] == ["completed"] * 2
+
+    async def test_what_a_call_used_is_stored_later_if_it_could_not_be_at_first(
+        self, tree: Tree, components: Components
+    ) -> None:
+        """A save that was cancelled leaves nothing reserved for ever."""
+
+        async def interrupted(call: NodeCall) -> Outcome:
+            assert call.run is not None
+            run, purse = call.run, call.run.purse
+            wanted = Estimate(model="gpt-4o", tokens=120, micros=1)
+            purse.settle(await purse.reserve(wanted, run.alive), Usage(total_tokens=7))
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await run.save({})
+            assert await rows(tree) == [(120, 1, False)]
+            await purse.reserve(wanted, run.alive)
+            assert await rows(tree) == [(7, 0, True), (120, 1, False)]
+            return Outcome(ports={})
+
+        components["ag"] = interrupted
         await set_up(tree)
         (execution_id,) = await funded(tree, budget_tokens=100)
 
