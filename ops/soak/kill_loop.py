@@ -46,6 +46,7 @@ from pipelit.clock import format_instant  # noqa: E402
 SETTLE_SECONDS = 120.0
 RECOVERIES = 3
 """Deaths in a row, before its next result, that a run gets over. Contract: engine.md §10.3."""
+GIVEN_UP = f"exceeded {RECOVERIES} recovery"
 LONG_LIFE = (1.0, 7.0)
 EARLY_DEATH = (0.5, 2.0)
 SHOWN = 12
@@ -156,8 +157,11 @@ class KillLoop:
         async with program.run() as process:
             # Never three in a row: what crashes thrice before its first commit is given up.
             if number % 3:
+                started = trio.current_time()
                 await program.wait_ready(process)
-                await trio.sleep(self._draw.uniform(*LONG_LIFE))
+                # A machine that is busy gets more time to bring something to an end.
+                slowness = trio.current_time() - started
+                await trio.sleep(self._draw.uniform(*LONG_LIFE) + slowness)
             else:
                 self.story.early += 1
                 await trio.sleep(self._draw.uniform(*EARLY_DEATH))
@@ -229,10 +233,10 @@ def check_answers(history: History, load: Load, story: Story) -> Iterator[str]:
 
 
 def is_given_up(run: Run, story: Story) -> bool:
-    """Tell whether a run failed as it must when four servers in a row die under it."""
+    """Tell whether a run, or its child, failed as it must when four servers die under it."""
     first, last = span(run)
     deaths = sum(first <= kill <= last for kill in story.kills)
-    return run.detail["error_code"] == "PoisonExecution" and deaths > RECOVERIES
+    return GIVEN_UP in run.detail["error_message"] and deaths > RECOVERIES
 
 
 def span(run: Run) -> tuple[datetime, datetime]:

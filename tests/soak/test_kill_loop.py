@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_server_that_is_killed_twice_breaks_no_promise() -> None:
     """One of the kills comes before or while it recovers."""
     done = subprocess.run(
