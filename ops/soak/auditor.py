@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from ops.soak.audit_events import check_events
+from ops.soak.audit_families import check_budgets, check_children, check_handlers
 from ops.soak.history import TERMINAL, History, Job, ModelCall, Run
 
 Check: TypeAlias = Callable[[History], Iterator[str]]
@@ -222,6 +223,9 @@ CHECKS: tuple[Check, ...] = (
     check_sessions,
     check_money,
     check_effects,
+    check_children,
+    check_handlers,
+    check_budgets,
     check_schedules,
     check_rest,
 )

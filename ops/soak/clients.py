@@ -85,9 +85,9 @@ class Caller:
             await trio.sleep(2)
         raise ConnectionLost
 
-    async def build(self, draft: Draft) -> int:
+    async def build(self, draft: Draft, **settings: object) -> int:
         """Build a workflow and return its id. Edges whose types do not fit are left out."""
-        body = {"name": draft.slug, "slug": draft.slug, **draft.settings}
+        body = {"name": draft.slug, "slug": draft.slug, **draft.settings, **settings}
         workflow = (await self.surely("POST", "/workflows/", body)).json
         for node in draft.nodes:
             fields = {name: getattr(node, name) for name in node.__struct_fields__}

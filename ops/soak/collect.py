@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.soak.clients import Caller
-from ops.soak.history import TERMINAL, Job, Run
+from ops.soak.history import TERMINAL, Epic, Job, Run
 from ops.soak.world import Server, running_executions
 
 PAGE = 200
@@ -70,6 +70,12 @@ async def read_jobs(caller: Caller, wall: str) -> tuple[Job, ...]:
     """Return all scheduled jobs."""
     page = (await caller.surely("GET", f"/schedules/?limit={PAGE}")).json
     return tuple(Job(detail=detail, wall=wall) for detail in page["items"])
+
+
+async def read_epics(caller: Caller) -> tuple[Epic, ...]:
+    """Return all epics."""
+    page = (await caller.surely("GET", f"/epics/?limit={PAGE}")).json
+    return tuple(Epic(detail=detail) for detail in page["items"])
 
 
 def find_leaks(server: Server) -> list[str]:

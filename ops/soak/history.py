@@ -4,6 +4,7 @@ Whoever drives a server fills it in: the simulation from a door in memory, anybo
 and WebSocket. Times are Unix seconds on the wall clock, or the Trio clock where it says so.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -90,6 +91,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     wall: str
 
 
+class Epic(msgspec.Struct, frozen=True, kw_only=True):
+    """An epic at the end."""
+
+    detail: dict[str, Any]
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """Everything. Parts that a driver cannot know stay empty and are not checked."""
 
@@ -108,6 +115,9 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """Executions whose actor or server ended in the middle: usage of calls then is unknown."""
     outside_calls: tuple[OutsideCall, ...] | None = None
     jobs: tuple[Job, ...] = ()
+    epics: tuple[Epic, ...] = ()
+    handlers: Mapping[str, int] | None = None
+    """How many executions handle each failure of a workflow, by slug. None: unknown."""
     clock_jumped: bool = False
     live_lost: bool = False
     """The server crashed where live events pass: who asked for no replay may have missed some."""

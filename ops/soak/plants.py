@@ -12,13 +12,13 @@ import msgspec
 import outcome
 
 from ops.soak.chance import replaced
-from pipelit.actors import schedule_units
+from pipelit.actors import children, schedule_units
 from pipelit.actors.hub import Announcement, Hub
 from pipelit.engine.outcome import Usage
 from pipelit.nodes import model_call
 from pipelit.nodes.base import RunIdentity
 from pipelit.store.commit import Committer
-from pipelit.store.queries import executions, journal, ownership, questions
+from pipelit.store.queries import dispatches, executions, journal, ownership, questions
 
 Change = Callable[[Any], Any]
 """(the real function) -> the broken one."""
@@ -121,6 +121,25 @@ def _fire_twice(real: Any) -> Any:
     return fire
 
 
+def _forget_children(real: Any) -> Any:
+    count = 0
+
+    def key(*given: Any) -> str:
+        nonlocal count
+        count += 1
+        return f"{real(*given)}/{count}"
+
+    return key
+
+
+def _handle_some(real: Any) -> Any:
+    def unit(conn: Any, kind: Any, execution_id: str) -> bool:
+        done = real(conn, kind, execution_id)
+        return bool(done) and execution_id[0] not in "012345"
+
+    return unit
+
+
 def _take_any_answer(real: Any) -> Any:
     def answer(*given: Any, **more: Any) -> bool:
         real(*given, **more)
@@ -164,6 +183,13 @@ PLANTS: dict[str, Plant] = {
     ),
     "second-answer": Plant(
         "a question takes every answer", _breaking(questions, "answer", _take_any_answer)
+    ),
+    "forgotten-child": Plant(
+        "a parent that is taken up again starts its children again",
+        _breaking(children, "child_key", _forget_children),
+    ),
+    "lost-dispatch": Plant(
+        "some failures are never handled", _breaking(dispatches, "finish_once", _handle_some)
     ),
     "unkeyed-request": Plant(
         "requests of workflows carry no idempotency key",

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 MODEL = "soak-1"
 MICROS_PER_TOKEN = (2, 10)
+SPAWNED = "soak-0"
+"""The workflow that agents run."""
 _COMMIT, _READ = "Writer._commit_in_thread", "_Call.run"
 _REPLY = b'{"value": {"sum": 42}, "text": "{\\"sum\\": 42}"}'
 
@@ -60,6 +62,10 @@ class Outside:
         self.life = Life(0)
         self.model_calls: list[ModelCall] = []
         self.outside_calls: list[OutsideCall] = []
+        self.spawns = 0
+        """How many children models asked for."""
+        self.tasks: list[str] = []
+        """Tasks of an epic that agents may work on."""
 
     async def run_sync(
         self,
@@ -166,7 +172,7 @@ class Models:
         asked = sum(message.role == "tool" for message in request.messages)
         if request.tools and asked < 3 and draw.random() < 0.5:
             wanted = tuple(
-                ToolCall(f"call_{len(request.messages)}_{index}", *_arguments(draw, request))
+                ToolCall(f"call_{len(request.messages)}_{index}", *self._arguments(run, request))
                 for index in range(draw.randrange(1, 3))
             )
             return ModelResponse(text=draw.choice(("", text)), calls=wanted, usage=usage)
@@ -174,16 +180,28 @@ class Models:
         on_text(text)
         return ModelResponse(text=text, usage=usage, finish_reason="stop")
 
+    def _arguments(self, run: str, request: ModelRequest) -> tuple[str, dict[str, Any]]:
+        draw = self._outside.chance.stream("model")
+        name = draw.choice([tool.name for tool in request.tools])
+        match name:
+            case "calculator":
+                return name, {"expression": f"{draw.randrange(99)} * 2"}
+            case "http_request":
+                return name, {"url": "https://shop.example/price", "method": "POST", "body": "{}"}
+            case "spawn_and_await":
+                return name, self._child(run)
+            case _:
+                return name, {}
 
-def _arguments(draw: Any, request: ModelRequest) -> tuple[str, dict[str, Any]]:
-    name = draw.choice([tool.name for tool in request.tools])
-    match name:
-        case "calculator":
-            return name, {"expression": f"{draw.randrange(99)} * 2"}
-        case "http_request":
-            return name, {"url": "https://shop.example/price", "method": "POST", "body": "{}"}
-        case _:
-            return name, {}
+    def _child(self, run: str) -> dict[str, Any]:
+        """Describe a child under a text that no other one has, for a task of an epic or none."""
+        outside, draw = self._outside, self._outside.chance.stream("model")
+        outside.spawns += 1
+        text = f"w{draw.randrange(1, 4)} child {run} call {outside.spawns}"
+        child = {"workflow_slug": SPAWNED, "input_text": text}
+        if outside.tasks and draw.random() < 0.7:
+            child["task_id"] = draw.choice(outside.tasks)
+        return child
 
 
 def _model_error(status: int) -> ProviderError:

@@ -16,7 +16,14 @@ import trio.testing
 from ops.soak.auditor import audit
 from ops.soak.chance import CALM, Chance, ordered
 from ops.soak.clients import Bystander, Caller, Notes, Person
-from ops.soak.collect import find_leaks, find_left_rows, is_settled, read_jobs, read_runs
+from ops.soak.collect import (
+    find_leaks,
+    find_left_rows,
+    is_settled,
+    read_epics,
+    read_jobs,
+    read_runs,
+)
 from ops.soak.history import History
 from ops.soak.plants import PLANTS
 from ops.soak.ports import MICROS_PER_TOKEN, MODEL
@@ -27,6 +34,7 @@ from pipelit.clock import format_instant
 WORKFLOWS = 3
 PEOPLE = 4
 ACTIONS = 12
+TASKS = 12
 STORM_SECONDS = 180.0
 SETTLE_SECONDS = 2400.0
 LOOK_EVERY = 20.0
@@ -54,6 +62,7 @@ class Simulation:
         self.caller = Caller(self.server.door, KEY, self.notes)
         self.clock_jumped = False
         self._drafts: tuple[Draft, ...] = ()
+        self._handlers: dict[str, int] = {}
 
     async def run(self) -> History:
         """Run it to the end and return what was seen."""
@@ -82,14 +91,28 @@ class Simulation:
         }
         body = {"name": "model", "credential_type": "llm", "detail": detail}
         credential = (await self.caller.surely("POST", "/credentials/", body)).json["id"]
-        draw, drafts = self.chance.stream("workflows"), []
+        draw, drafts, first = self.chance.stream("workflows"), [], None
+        await self._plan()
         for number in range(WORKFLOWS):
             draft = draw_workflow(draw, number, credential_id=credential, model=MODEL)
-            workflow_id = await self.caller.build(draft)
+            handler = first if draw.random() < 0.5 else None
+            workflow_id = await self.caller.build(draft, error_handler_workflow_id=handler)
+            first = first or workflow_id
+            self._handlers[draft.slug] = draft.handles_failures + (handler is not None)
             drafts.append(draft)
             if draw.random() < 0.7:
                 await self._schedule(workflow_id)
         self._drafts = tuple(drafts)
+
+    async def _plan(self) -> None:
+        """Give an epic with little money and some tasks to whom agents may run."""
+        draw = self.chance.stream("epics")
+        body = {"title": "Soak", "budget_tokens": draw.choice((800, 3000, None))}
+        epic = (await self.caller.surely("POST", "/epics/", body)).json["id"]
+        for number in range(TASKS):
+            body = {"epic_id": epic, "title": f"Task {number}"}
+            task = (await self.caller.surely("POST", "/tasks/", body)).json["id"]
+            self.server.outside.tasks.append(task)
 
     async def _schedule(self, workflow_id: int) -> None:
         draw = self.chance.stream("schedules")
@@ -156,6 +179,7 @@ class Simulation:
         server, outside = self.server, self.server.outside
         runs = await read_runs(self.caller)
         jobs = await read_jobs(self.caller, format_instant(server.clock.now()))
+        epics = await read_epics(self.caller)
         await trio.sleep(1)
         leaks = [*find_leaks(server), *find_left_rows(self.folder / "db.sqlite3")]
         return History(
@@ -170,6 +194,8 @@ class Simulation:
             disturbed=frozenset(server.disturbed),
             outside_calls=tuple(outside.outside_calls),
             jobs=jobs,
+            epics=epics,
+            handlers=self._handlers,
             clock_jumped=self.clock_jumped,
             live_lost="/hub" in server.crashed,
             leaks=tuple(leaks),

@@ -38,9 +38,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     edges: tuple[DraftEdge, ...]
     settings: dict[str, Any] = {}
 
-    def has(self, component_type: str) -> bool:
-        """Tell whether some node is of this type."""
-        return any(node.component_type == component_type for node in self.nodes)
+    @property
+    def handles_failures(self) -> bool:
+        """A failure of the workflow starts it again, at its error trigger."""
+        return any(node.component_type == "trigger_error" for node in self.nodes)
 
 
 TRIGGERS = {
@@ -48,8 +49,12 @@ TRIGGERS = {
     "start": "trigger_manual",
     "hook": "trigger_webhook",
     "clock": "trigger_schedule",
+    "called": "trigger_workflow",
 }
 
+
+FAILED = "oops"
+"""The trigger of workflows that handle their own failures."""
 
 ITEMS = "items"
 """The first step of every workflow: gives loops what they go over."""
@@ -58,8 +63,10 @@ ITEMS = "items"
 class _Sketch:
     """A graph being drawn: layers of steps below the triggers, joined at random."""
 
-    def __init__(self, draw: Random, credential_id: int, model: str) -> None:
+    def __init__(self, draw: Random, credential_id: int, model: str, below: str | None) -> None:
+        """*below*: the workflow that this one may run."""
         self._draw = draw
+        self._below = below
         self._credential = {"llm_credential_id": credential_id, "model_name": model}
         self.nodes: list[DraftNode] = []
         self.edges: list[DraftEdge] = []
@@ -88,8 +95,19 @@ class _Sketch:
             "interrupt_after": draw.random() < 0.05,
         }
         match draw.choices(
-            ("merge", "wait", "agent", "http", "code", "confirm", "template", "router", "loop"),
-            (3, 3, 4, 3, 2, 1, 2, 1, 2),
+            (
+                "merge",
+                "wait",
+                "agent",
+                "http",
+                "code",
+                "confirm",
+                "template",
+                "router",
+                "loop",
+                "workflow",
+            ),
+            (3, 3, 4, 3, 2, 1, 2, 1, 2, 2),
         )[0]:
             case "wait":
                 return self.add("wait", {"duration": draw.choice((0, 1, 5, 45))}, **asks)
@@ -107,6 +125,8 @@ class _Sketch:
                 return self.add("code", {"code": text, "language": "template"}, **asks)
             case "loop" if not self._is_inside:
                 return self._add_loop()
+            case "workflow" if self._below is not None and not self._is_inside:
+                return self._add_workflow(self._below)
             case "router":
                 return self.add("router", {"condition_expression": "{{ trigger.text }}"}, **asks)
             case _:
@@ -126,6 +146,14 @@ class _Sketch:
         self._is_inside = False
         return loop
 
+    def _add_workflow(self, below: str) -> str:
+        """Add a node that runs another workflow, under a text that no other node gives it."""
+        text = f"w{self._draw.randrange(1, 4)} child {{{{ execution.id }}}} {self._count}"
+        more = {"timeout_seconds": 20} if self._draw.random() < 0.2 else {}
+        return self.add(
+            "workflow", {"target_workflow": below, "input_mapping": {"text": text}, **more}
+        )
+
     def _add_agent(self, asks: dict[str, bool]) -> str:
         draw = self._draw
         memory = {"conversation_memory": draw.random() < 0.4}
@@ -133,6 +161,8 @@ class _Sketch:
         self.join(self.add("ai_model", config=self._credential), agent, edge_label="llm")
         for tool in draw.sample(("calculator", "http_request", "datetime"), draw.randrange(3)):
             self.join(self.add(tool), agent, edge_label="tool")
+        if self._below is not None and draw.random() < 0.5:
+            self.join(self.add("spawn_and_await"), agent, edge_label="tool")
         return agent
 
     def add_switch(self, source: str, targets: Sequence[str]) -> str:
@@ -155,13 +185,14 @@ class _Sketch:
 
 
 def draw_workflow(draw: Random, number: int, *, credential_id: int, model: str) -> Draft:
-    """Draw a workflow that starts in every way there is."""
+    """Draw a workflow that starts in every way there is, and may run the one before it."""
     slug = f"soak-{number}"
-    sketch = _Sketch(draw, credential_id, model)
-    nodes = [DraftNode(node_id=node_id, component_type=kind) for node_id, kind in TRIGGERS.items()]
+    sketch = _Sketch(draw, credential_id, model, f"soak-{number - 1}" if number else None)
+    triggers = TRIGGERS | ({FAILED: "trigger_error"} if draw.random() < 0.5 else {})
+    nodes = [DraftNode(node_id=node_id, component_type=kind) for node_id, kind in triggers.items()]
     items = {"language": "template", "code": draw.choice(("[1, 2, 3]", "[1]", "[]"))}
     nodes.append(DraftNode(node_id=ITEMS, component_type="code", config={"extra_config": items}))
-    ends = _draw_body(draw, sketch, list(TRIGGERS))
+    ends = _draw_body(draw, sketch, list(triggers))
     if draw.random() < 0.5:
         reply = sketch.add("reply_chat", {"message": "Done: {{ trigger.text }}"})
         for end in ends:

@@ -7,7 +7,7 @@ network, and the sockets of the HTTP server.
 
 import dataclasses
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -43,6 +43,7 @@ from pipelit.actors.runtime import (
     System,
     open_system,
 )
+from pipelit.actors.runtime.envelope import current_turn
 from pipelit.assembly import web as assembly_web
 from pipelit.assembly.base import Base, World, open_base
 from pipelit.assembly.web import build_web
@@ -52,7 +53,7 @@ from pipelit.net.gateway import Gateway
 from pipelit.nodes import bubblewrap, process
 from pipelit.services.api_keys import describe_key
 from pipelit.settings import Settings
-from pipelit.store import schema
+from pipelit.store import Store, schema
 from pipelit.store.database import Purpose, open_engine, parse_database_url
 from pipelit.store.migrate import Migrations
 from pipelit.store.queries.keys import insert_key
@@ -90,6 +91,18 @@ class Weather:
         """Crash the actor at *path*, now and then."""
         if self._chance.happens("crash", self._chance.climate.actor_crashes):
             raise SimulatedCrash(path)
+
+    def within_turns(self, real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Return a method of the store after which an actor crashes in the middle of its turn."""
+
+        async def call(store: Store, *given: Any, **more: Any) -> Any:
+            result = await real(store, *given, **more)
+            turn = current_turn.get()
+            if turn is not None and turn.holds:
+                self.before_turn(turn.path)
+            return result
+
+        return call
 
     def reply_delay(self, path: str) -> float:
         """Return how long to hold a reply back."""
@@ -146,6 +159,10 @@ class Server:
         """Run one process after another until cancelled."""
         with ExitStack() as stack:
             _replace_outside(stack, self.outside)
+            weather = Weather(self.chance)
+            for name in ("read", "write"):
+                real = getattr(Store, name)
+                stack.enter_context(replaced(Store, name, weather.within_turns(real)))
             while True:
                 await self._live()
                 await trio.sleep(self.chance.stream("downtime").choice((0.1, 1.0, 40.0)))

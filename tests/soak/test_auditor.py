@@ -8,6 +8,7 @@ import pytest
 from ops.soak.auditor import audit
 from ops.soak.history import (
     Answered,
+    Epic,
     Heard,
     History,
     Job,
@@ -105,6 +106,34 @@ def with_run(*events: dict[str, Any], **detail: Any) -> History:
 def but(**changes: Any) -> History:
     """Return the true history with something else in it."""
     return msgspec.structs.replace(TRUE, **changes)
+
+
+def family(*texts: str, waits: tuple[str, ...] = ("c0",), **detail: Any) -> History:
+    """Return a parent that waits for children, and children with these texts, named c0, c1, c2."""
+    waiting = event(2, "node_status", node_id="w", component_type="workflow", status="waiting",
+                    child_execution_ids=list(waits))  # fmt: skip
+    told = renumbered(EVENTS[0], waiting, *EVENTS[1:])
+    parent = Run(detail=DETAIL | {"last_seq": 8, "trigger_payload": {}}, events=told)
+    children = tuple(
+        Run(
+            detail=DETAIL
+            | {"execution_id": f"c{number}", "trigger_payload": {"text": text}, **detail},
+            events=EVENTS,
+        )
+        for number, text in enumerate(texts)
+    )
+    return but(runs=(parent, *children), heard=(), jobs=(), model_calls=None, outside_calls=None)
+
+
+def handled(status: str, times: int, due: int) -> History:
+    """Return a run with this end, that so many others handle."""
+    failed = Run(detail=DETAIL | {"status": status, "trigger_payload": {}}, events=EVENTS)
+    about = {"error": {"execution_id": "e1"}}
+    handlers = tuple(
+        Run(detail=DETAIL | {"execution_id": f"h{n}", "trigger_payload": about}, events=EVENTS)
+        for n in range(times)
+    )
+    return but(runs=(failed, *handlers), heard=(), jobs=(), handlers={"flow": due})
 
 
 def heard(*events: dict[str, Any], complete: bool = True, live: bool = False) -> History:
@@ -217,6 +246,32 @@ FALSE = {
                       wall="2026-02-03T09:00:00"),)),
         "schedule j1 is overdue",
     ),
+    "a child starts twice": (
+        family("a child b", "a child b", waits=("c0", "c1")),
+        "the child 'a child b' was started 2 times",
+    ),
+    "a child has no parent": (family("a child b", waits=()), "c0 is the child of nobody"),
+    "a child is gone": (family(waits=("c0",)), "e1 waits for c0, which is not there"),
+    "a child outlives its parent": (
+        family("a child b", status="running"),
+        "c0 outlives its parent e1",
+    ),
+    "a failure is not handled": (
+        handled("failed", 0, due=1),
+        "e1 is failed and was handled 0 times, due: 1",
+    ),
+    "a failure is handled twice": (
+        handled("failed", 2, due=1),
+        "e1 is failed and was handled 2 times, due: 1",
+    ),
+    "a success is handled": (
+        handled("completed", 1, due=1),
+        "e1 is completed and was handled 1 times, due: 0",
+    ),
+    "a budget is overspent": (
+        but(epics=(Epic(detail={"id": "ep-1", "budget_tokens": 20, "spent_tokens": 33}),)),
+        "epic ep-1 spent 33 of 20",
+    ),
     "something is left": (but(leaks=("a task is left",)), "a task is left"),
     "a client saw a 500": (but(faults=("GET / was answered with 500",)), "answered with 500"),
 }  # fmt: skip
@@ -227,6 +282,16 @@ def test_a_false_history_is_found_out(history: History, sentence: str):
     """What is said names what is wrong."""
     found = audit(history)
     assert any(sentence in said for said in found), found
+
+
+def test_a_bystander_may_miss_what_a_crashed_server_lost():
+    """But nothing comes twice or in another order."""
+    parts = (*EVENTS[:2], *EVENTS[3:])
+    missing = heard(*parts, complete=False, live=True)
+    assert audit(missing) != []
+    assert audit(msgspec.structs.replace(missing, live_lost=True)) == []
+    again = heard(*parts, *parts[-1:], complete=False, live=True)
+    assert audit(msgspec.structs.replace(again, live_lost=True)) != []
 
 
 def test_two_runs_of_one_session_at_a_time_are_found_out():
