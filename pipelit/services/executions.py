@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import trio
+from sqlalchemy import Connection
 
 from pipelit.actors.manager_messages import CancelExecution, ManagerMessage
 from pipelit.actors.runtime import ActorDied, ActorRef, AskTimeout, MailboxFull
@@ -27,7 +28,7 @@ from pipelit.services.starts import (
 from pipelit.services.visibility import can_see_execution, owners_in_scope
 from pipelit.store import Store
 from pipelit.store.queries import executions as queries
-from pipelit.store.queries import questions
+from pipelit.store.queries import needed, questions
 from pipelit.store.queries.questions import OpenQuestion
 
 NOT_FOUND = "Execution not found."
@@ -265,7 +266,8 @@ class ExecutionsService:
     async def delete_many(self, principal: Principal, execution_ids: Collection[str]) -> None:
         """Delete those that exist and that the caller may see; active ones are cancelled first.
 
-        All are deleted in one transaction, with logs, events, journal and graph.
+        All are deleted in one transaction, with logs, events, journal and graph. What an
+        execution that goes on still needs stays: what its descendants used, what it retries.
 
         Raises:
             Unavailable: some could not be stopped in time; nothing is deleted.
@@ -275,8 +277,12 @@ class ExecutionsService:
             lambda conn: queries.list_visible(conn, execution_ids, owners)
         )
         await self._cancel_all([row.id for row in rows if row.status not in queries.TERMINAL])
-        doomed = [row.id for row in rows]
-        await self._store.write(lambda conn: queries.delete_ended(conn, doomed))
+        doomed = {row.id for row in rows}
+
+        def unit(conn: Connection) -> None:
+            queries.delete_ended(conn, doomed - needed.find_needed(conn, doomed))
+
+        await self._store.write(unit)
 
     async def run(
         self,

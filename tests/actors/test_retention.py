@@ -125,6 +125,26 @@ async def test_what_has_not_ended_stays_and_so_do_its_children(
         assert await left(tree) == [last]
 
 
+async def test_what_counts_for_one_that_goes_on_stays(
+    store_url: URL, clock: MockClock, wall: Wall
+) -> None:
+    """All below it, and all that it retries: a budget would get back what they used."""
+    async with keeping(store_url, clock, wall, Rules(most=1)) as tree:
+        first, part, retry, root, child, leaf, last = [await tree.run() for _ in range(7)]
+        await tree.change(part, parent_execution_id=first)
+        await tree.change(retry, retry_of=first)
+        await tree.change(root, retry_of=retry, status="running", completed_at=None, owner="o")
+        await tree.change(child, parent_execution_id=root)
+        await tree.change(leaf, parent_execution_id=child)
+        await sweep()
+        assert set(await left(tree)) == {first, part, retry, root, child, leaf, last}
+
+        ended = START - timedelta(seconds=1)
+        await tree.change(root, status="completed", completed_at=ended, owner=None)
+        await sweep()
+        assert await left(tree) == [last]
+
+
 async def test_what_is_still_to_be_told_stays(store_url: URL, clock: MockClock, wall: Wall) -> None:
     """A delivery that is due, an outcome that a schedule has not recorded."""
 

@@ -1,10 +1,11 @@
 """Deleting executions for good. Contract: executions.md "batch-delete", README.md §3."""
 
+from itertools import pairwise
 from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from pipelit.store import schema
 from tests.kit.api import Api
@@ -99,6 +100,32 @@ async def test_what_is_not_there_or_not_visible_is_skipped(people: People, slug:
     await deleted(people.olga, ids[0], ids[3])
     await deleted(people.ada, ids[1])
     assert [await exists(people.ada, one) for one in ids] == [False] * 4
+
+
+async def test_what_one_that_runs_still_needs_stays(
+    people: People, site: Site, slug: str, provider: ModelServer
+) -> None:
+    """Until that has ended, too: what its children's children used counts for its budget."""
+    await build_thinker(people.olga, slug, provider)
+    root = await people.olga.chat(slug, "one")
+    call = await provider.next_call()
+    await build_echo(people.olga, f"{slug}-echo")
+    family = [await people.olga.chat(f"{slug}-echo", "two") for _ in range(2)]
+    for child in family:
+        await people.olga.wait_end(child)
+    with writing(site.server) as conn:
+        for parent, child in pairwise((root, *family)):
+            table = schema.executions
+            conn.execute(
+                update(table).where(table.c.id == child).values(parent_execution_id=parent)
+            )
+
+    await deleted(people.olga, *family)
+    assert [await exists(people.olga, one) for one in family] == [True, True]
+
+    await deleted(people.olga, root, *family)
+    await call.wait_gone()
+    assert [await exists(people.olga, one) for one in (root, *family)] == [False] * 3
 
 
 async def test_a_repeated_request_still_gets_the_first_answer(people: People, slug: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, or_, select, tuple_
 
-from pipelit.store.queries.executions import KEY_LIFE, TERMINAL, delete_ended
+from pipelit.store.queries import needed
+from pipelit.store.queries.executions import KEY_LIFE, delete_ended
 from pipelit.store.schema import dispatches, executions, idempotency_keys, schedule_fires
 
 TICK_LIFE = timedelta(days=30)
@@ -24,7 +25,7 @@ def find_executions(
 ) -> list[str]:
     """Return the oldest ended executions to delete.
 
-    Those with something left to do stay: a parent that has not ended, a delivery that is due, an
+    Those that are needed stay: by one that has not ended, for a delivery that is due, for an
     outcome that their schedule has not recorded.
 
     Args:
@@ -35,10 +36,6 @@ def find_executions(
     doomed = [*too_old, *_beyond(conn, keep)]
     if not doomed:
         return []
-    parents = executions.alias()
-    awaited = exists().where(
-        parents.c.id == executions.c.parent_execution_id, parents.c.status.not_in(TERMINAL)
-    )
     due = exists().where(
         dispatches.c.execution_id == executions.c.id, dispatches.c.due_at.is_not(None)
     )
@@ -50,7 +47,8 @@ def find_executions(
     return list(
         conn.scalars(
             select(executions.c.id)
-            .where(_ENDED, or_(*doomed), ~awaited, ~due, ~unrecorded)
+            .where(_ENDED, or_(*doomed), ~due, ~unrecorded)
+            .where(executions.c.id.not_in(needed.IDS))
             .order_by(executions.c.completed_at, executions.c.created_seq)
             .limit(limit)
         )
