@@ -23,6 +23,7 @@ from pipelit.actors.ledger import Ledger
 from pipelit.actors.manager_messages import CancelExecution, StartChildren
 from pipelit.actors.run_clock import RunClock
 from pipelit.actors.runtime import ActorError, System
+from pipelit.actors.switches import CANCELLED
 from pipelit.engine.descendants import Descendants
 from pipelit.engine.outcome import Usage
 from pipelit.engine.trigger import workflow_trigger
@@ -216,10 +217,20 @@ class Children:
             pause = min(LAST_PAUSE, 2 * pause)
 
     async def _cancel(self, child_id: str) -> None:
-        """Cancel a child; the manager may restart, or need long, meanwhile."""
+        """Cancel a child; the manager may restart, or need long, meanwhile.
+
+        When the server stops, the manager goes first: then the child's nodes are stopped from
+        here, and the child ends by itself.
+        """
         while True:
             with suppress(ActorError, Unavailable):
                 await self._manager.ask(CancelExecution(child_id), timeout=math.inf)
+                return
+            self._parts.switches.stop(child_id, CANCELLED)
+            row = await self._parts.store.read(
+                lambda conn: queries.find_child(conn, child_id), patient=True
+            )
+            if row is None or row.status in TERMINAL:
                 return
             await trio.sleep(LAST_PAUSE)
 

@@ -479,5 +479,7 @@ class Execution(Actor[ExecutionMessage]):
                 self.ctx.post(SwitchedOff())  # it was stopped while the actor could not hear
 
     def _stop_when_drained(self) -> None:
+        if self._ending is not None and not self._over:
+            return  # the end is written first: it would be forgotten
         if self._draining and not self._running.keys() - self._narrator.suspended:
             self.ctx.stop()

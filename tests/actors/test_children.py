@@ -363,6 +363,38 @@ class TestCancelling:
         assert (await tree.row(parent_id)).error_code == "Odd"
         assert (await only_child(tree, parent_id)).status == "cancelled"
 
+    @pytest.mark.parametrize("stop_at", [4.5, 5.5])
+    async def test_is_not_forgotten_by_a_server_that_stops(
+        self, store_url: URL, clock: MockClock, stop_at: float
+    ) -> None:
+        """While the children are being cancelled no node runs, yet there is an end to write."""
+        calls: list[str] = []
+
+        async def fail_later(call: NodeCall) -> Outcome:
+            calls.append(call.node.node_id)
+            await trio.sleep(5.0)
+            raise NodeError("no", code="Odd", retryable=False)
+
+        async def slow_to_stop(call: NodeCall) -> Outcome:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(6.0)
+            return Outcome(ports={})
+
+        nodes: Components = {"w": subworkflow, "c": slow_to_stop, "b": fail_later}
+        async with open_tree(store_url, clock, nodes, grace=60.0) as tree:
+            await add_people(tree.store)
+            parent_id = await tree.start(await family(tree, "t > w", "t > b"))
+            await trio.sleep(stop_at)
+            assert await tree.status(parent_id) == "running"
+            stopping = trio.current_time()
+        assert trio.current_time() - stopping < 5.0
+        async with open_tree(store_url, clock, nodes, epoch=2) as tree:
+            await tree.ended(parent_id)
+
+            row = await tree.row(parent_id)
+            assert (row.status, row.error_code, calls) == ("failed", "Odd", ["b"])
+            assert (await only_child(tree, parent_id)).status == "cancelled"
+
 
 class TestAfterACrash:
     async def test_of_the_parents_actor_the_same_child_is_waited_for(
