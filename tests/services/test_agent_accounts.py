@@ -122,6 +122,28 @@ async def test_without_its_workflow_a_tool_acts_for_nobody(bench: Bench) -> None
     assert await bench.error("create_epic", as_workflow=99, title="x") == "Workflow not found"
 
 
+async def test_nobody_acts_for_an_owner_who_is_disabled(bench: Bench) -> None:
+    """Neither with the account it has nor with a new one, nor on what the owner has."""
+    await bench.call("create_agent_user")
+    await bench.change(update(users).where(users.c.id == ADA).values(is_active=False))
+    refusal = "The account of the workflow's owner is disabled"
+
+    assert await bench.error("create_agent_user") == refusal
+    assert await bench.error("get_totp_code") == refusal
+    assert await bench.error("create_epic", title="x") == refusal
+
+
+async def test_nobody_acts_for_an_agent_of_somebody_who_is_disabled(bench: Bench) -> None:
+    """It shares that user's access."""
+    olga = users.c.username == "olga"
+    await bench.change(update(users).where(olga).values(kind="agent", created_by_id=ADA))
+    await bench.change(update(users).where(users.c.id == ADA).values(is_active=False))
+
+    answer = await bench.call("create_agent_user", as_workflow=OTHER)
+
+    assert answer["error"] == "The account of the workflow's owner is disabled"
+
+
 def test_a_long_name_ends_in_a_hash() -> None:
     """Names are as long as those of people at most, and still one per agent."""
     long = username_of("s" * 200, "a")
