@@ -7,7 +7,7 @@ sleeps, nothing else. Contract: engine.md §15.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -82,8 +82,10 @@ class Children:
         places = range(len(batch.calls)) if len(batch.calls) > 1 else (None,)
         keys = [child_key(batch.key, place) for place in places]
         found = await self._find(keys)
-        if len(found) < len(keys):
-            await self._start(asker, batch, keys, tell)
+        # Started together, yet some may have been deleted since.
+        missing = {k: c for k, c in zip(keys, batch.calls, strict=True) if k not in found}
+        if missing:
+            await self._start(asker, missing, tell, spawned=batch.spawned)
             found = await self._find(keys)
         children = [found[key] for key in keys]
         note([child.id for child in children])
@@ -121,19 +123,19 @@ class Children:
         )
 
     async def _start(
-        self, asker: Asker, batch: ChildBatch, keys: Sequence[str], tell: Tell
+        self, asker: Asker, calls: Mapping[str, ChildCall], tell: Tell, *, spawned: bool
     ) -> None:
-        """Store the children together with the news that the node waits for them."""
+        """Store children by their keys, together with the news that the node waits for them."""
         caller = self._caller()
-        check_depth(caller, spawned=batch.spawned)
+        check_depth(caller, spawned=spawned)
 
         def query(conn: Connection) -> list[Target]:
-            return [find_target(conn, caller, c, spawned=batch.spawned) for c in batch.calls]
+            return [find_target(conn, caller, c, spawned=spawned) for c in calls.values()]
 
         targets = await self._parts.store.read(query, patient=True)
         new = [
             NewChild(execution=self._describe(asker, call, target, key), task_id=call.task_id)
-            for call, target, key in zip(batch.calls, targets, keys, strict=True)
+            for (key, call), target in zip(calls.items(), targets, strict=True)
         ]
         events = tell(tuple(child.execution.id for child in new))
         stamp = self._clock.stamp()

@@ -14,6 +14,7 @@ from pipelit.nodes.base import Component, NodeCall, NodeError
 from pipelit.nodes.children import ChildBatch, ChildCall
 from pipelit.nodes.subworkflow import subworkflow
 from pipelit.store import schema
+from pipelit.store.queries.executions import delete_ended
 from tests.kit.flows import ADA, BOB, START, Gate, leave_behind
 from tests.kit.tree import Tree, add_people, open_tree
 
@@ -444,6 +445,39 @@ class TestAfterACrash:
             assert {(d["from_status"], d["previous_owner"]) for d in details} == {
                 ("running", "server")
             }
+
+    async def test_only_a_child_that_is_gone_is_started_again(
+        self, store_url: URL, clock: MockClock
+    ) -> None:
+        """One that was deleted while the other ran."""
+        gate, ends = Gate(), list[Any]()
+
+        async def both(call: NodeCall) -> Outcome:
+            assert call.run is not None
+            calls = tuple(ChildCall(target=slug, payload={}) for slug in ("quick", "slow"))
+            batch = ChildBatch(key=call.identity.idempotency_key, calls=calls)
+            ends.extend(await call.run.run_children(batch, lambda ids: []))
+            return Outcome(ports={})
+
+        nodes: Components = {"w": both, "c": gate}
+        async with open_tree(store_url, clock, nodes, grace=0.1) as tree:
+            await add_people(tree.store)
+            await tree.workflow("t > a", slug="quick")
+            await tree.workflow("t > c", slug="slow")
+            parent_id = await tree.start(await tree.workflow("t > w", slug="parent"))
+            await gate.arrived.wait()
+            quick, slow = await children_of(tree, parent_id)
+            await tree.ended(quick.id)
+            await tree.store.write(lambda conn: delete_ended(conn, [quick.id]))
+        leave_behind(store_url)
+        gate.open.set()
+        async with open_tree(store_url, clock, nodes, epoch=2) as tree:
+            await tree.ended(parent_id)
+            assert await tree.status(parent_id) == "completed"
+
+        first, second = ends
+        assert (first.error, second.error, second.execution_id) == (None, None, slow.id)
+        assert first.execution_id != quick.id
 
     async def test_they_go_on_when_no_slot_is_free(self, store_url: URL, clock: MockClock) -> None:
         """Taking up waits for no slot, and a child never does."""
