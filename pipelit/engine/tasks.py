@@ -1,7 +1,4 @@
-"""How the tasks of an epic depend on each other, and what they add up to. Pure.
-
-Contract: tasks.md "Rules", epics.md "Counters".
-"""
+"""How the tasks of an epic depend on each other. Pure. Contract: tasks.md "Rules"."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -23,19 +20,6 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     depends_on: Sequence[str] = ()
     """Tasks of the same epic, none of them depending on this one."""
-    tokens: int = 0
-    micros: int = 0
-    """Micro-dollars."""
-
-
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """What an epic's tasks add up to. Micro-dollars."""
-
-    total_tasks: int
-    completed_tasks: int
-    failed_tasks: int
-    spent_tokens: int
-    spent_micros: int
 
 
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,17 +76,6 @@ def forget(gone: Collection[str], states: Sequence[TaskState]) -> Forgotten:
             and state.id in depends_on
             and done.issuperset(depends_on[state.id])
         ],
-    )
-
-
-def tally(states: Sequence[TaskState]) -> Tally:
-    """Count and add up."""
-    return Tally(
-        total_tasks=len(states),
-        completed_tasks=sum(state.status == "completed" for state in states),
-        failed_tasks=sum(state.status == "failed" for state in states),
-        spent_tokens=sum(state.tokens for state in states),
-        spent_micros=sum(state.micros for state in states),
     )
 
 

@@ -15,7 +15,6 @@ from pipelit.engine.tasks import (
     find_strangers,
     forget,
     initial_status,
-    tally,
     unblocked_by,
 )
 
@@ -35,8 +34,6 @@ def epics(draw: st.DrawFn) -> list[TaskState]:
                 id=f"tk-{number}",
                 status=draw(st.sampled_from(STATUSES)),
                 depends_on=depends_on,
-                tokens=draw(st.integers(0, 100)),
-                micros=draw(st.integers(0, 100)),
             )
         )
     return states
@@ -126,19 +123,6 @@ def test_the_deleted_are_forgotten_everywhere(states: list[TaskState], gone: set
         free = all(staying[task_id].status == "completed" for task_id in waits_for)
         touched = state.id in left.depends_on
         assert (state.id in left.unblocked) == (state.status == "blocked" and touched and free)
-
-
-@given(some_epic)
-def test_counters_are_those_of_the_tasks(states: list[TaskState]) -> None:
-    """Whatever happened before, the tally follows from the tasks alone."""
-    counted = tally(states)
-
-    statuses = [state.status for state in states]
-    assert counted.total_tasks == len(states)
-    assert counted.completed_tasks == statuses.count("completed")
-    assert counted.failed_tasks == statuses.count("failed")
-    assert counted.spent_tokens == sum(state.tokens for state in states)
-    assert counted.spent_micros == sum(state.micros for state in states)
 
 
 @given(st.lists(st.sampled_from(STATUSES), min_size=2))

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from sqlalchemy import URL, Connection, insert, update
 
@@ -10,7 +11,7 @@ from pipelit.store import Store
 from pipelit.store.database import Purpose, open_engine
 from pipelit.store.queries.epics import delete_epics, list_epics
 from pipelit.store.queries.roll_up import Costs, sum_costs
-from pipelit.store.queries.tasks import cancel_open_tasks, list_states, list_tasks
+from pipelit.store.queries.tasks import Tally, cancel_open_tasks, list_states, list_tasks, tally
 from pipelit.store.schema import epics, executions, metadata, tasks, users, workflows
 from tests.kit.store import running_store
 
@@ -62,6 +63,25 @@ async def test_tags_are_found_whole(store: Store) -> None:
 
     found = await store.read(search)
     assert found == {tags: (numbers, len(numbers)) for tags, numbers in expected.items()}
+
+
+async def test_an_epic_adds_up_its_own_tasks(store: Store) -> None:
+    """All they used, whatever became of them; one without tasks has nothing."""
+
+    def use(conn: Connection) -> tuple[Tally, Tally]:
+        conn.execute(update(tasks).values(actual_tokens=7, actual_micros=2**40))
+        return tally(conn, "ep-0"), tally(conn, "ep-1")
+
+    some, none = await store.write(use)
+
+    assert some == Tally(
+        total_tasks=6,
+        completed_tasks=1,
+        failed_tasks=1,
+        spent_tokens=42,
+        spent_micros=6 * 2**40,
+    )
+    assert set(msgspec.structs.astuple(none)) == {0}
 
 
 async def test_open_tasks_are_cancelled_and_told_as_they_were(store: Store) -> None:

@@ -33,7 +33,7 @@ def load_states(conn: Connection, epic_id: str) -> Sequence[TaskState]:
 def recount(conn: Connection, epic_id: str) -> None:
     """Bring the counters and sums of an epic to what its tasks say."""
     lock(conn, epic_id)
-    counted = rules.tally(load_states(conn, epic_id))
+    counted = tasks.tally(conn, epic_id)
     epics.update_epic(conn, epic_id, msgspec.structs.asdict(counted))
 
 

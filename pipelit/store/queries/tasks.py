@@ -5,7 +5,18 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from pipelit.store.queries.tags import has_any
 from pipelit.store.schema import epics, tasks, users
@@ -45,7 +56,24 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[Any]
 
 
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What an epic's tasks add up to. Micro-dollars."""
+
+    total_tasks: int
+    completed_tasks: int
+    failed_tasks: int
+    spent_tokens: int
+    spent_micros: int
+
+
 _COLUMNS = tuple(tasks.c[name] for name in TaskRow.__struct_fields__)
+_tally = select(
+    func.count().label("total_tasks"),
+    func.count().filter(tasks.c.status == "completed").label("completed_tasks"),
+    func.count().filter(tasks.c.status == "failed").label("failed_tasks"),
+    func.coalesce(func.sum(tasks.c.actual_tokens), 0).label("spent_tokens"),
+    func.coalesce(func.sum(tasks.c.actual_micros), 0).label("spent_micros"),
+).where(tasks.c.epic_id == bindparam("epic"))
 _OLDEST_FIRST = (tasks.c.created_at, tasks.c.id)
 _NEWEST_FIRST = (tasks.c.created_at.desc(), tasks.c.id.desc())
 
@@ -82,15 +110,15 @@ def list_states(conn: Connection, epic_id: str) -> Sequence[Mapping[str, Any]]:
 
     Contract of the keys: `pipelit.engine.tasks.TaskState`.
     """
-    statement = select(
-        tasks.c.id,
-        tasks.c.status,
-        tasks.c.depends_on,
-        tasks.c.actual_tokens.label("tokens"),
-        tasks.c.actual_micros.label("micros"),
-    )
+    statement = select(tasks.c.id, tasks.c.status, tasks.c.depends_on)
     rows = conn.execute(statement.where(tasks.c.epic_id == epic_id).order_by(*_OLDEST_FIRST))
     return [dict(row) for row in rows.mappings()]
+
+
+def tally(conn: Connection, epic_id: str) -> Tally:
+    """Count and add up the tasks of an epic."""
+    row = conn.execute(_tally, {"epic": epic_id}).mappings().one()
+    return Tally(**{name: int(value) for name, value in row.items()})
 
 
 def list_tasks(
