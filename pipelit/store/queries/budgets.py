@@ -55,24 +55,27 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     micros: int
 
 
+_line = (
+    select(executions.c.id, executions.c.parent_execution_id, literal(0).label("distance"))
+    .where(executions.c.id == bindparam("of"))
+    .cte("line", recursive=True)
+)
+_line = _line.union_all(
+    select(executions.c.id, executions.c.parent_execution_id, _line.c.distance + 1).join_from(
+        executions, _line, executions.c.id == _line.c.parent_execution_id
+    )
+)
+_epic_of = (
+    select(tasks.c.epic_id)
+    .join(_line, tasks.c.execution_id == _line.c.id)
+    .order_by(_line.c.distance, tasks.c.created_at, tasks.c.id)
+    .limit(1)
+)
+
+
 def find_epic(conn: Connection, execution_id: str) -> str | None:
     """Return the epic an execution works for: that of its task, else of the nearest ancestor's."""
-    line = (
-        select(executions.c.id, executions.c.parent_execution_id, literal(0).label("distance"))
-        .where(executions.c.id == execution_id)
-        .cte("line", recursive=True)
-    )
-    line = line.union_all(
-        select(executions.c.id, executions.c.parent_execution_id, line.c.distance + 1).join_from(
-            executions, line, executions.c.id == line.c.parent_execution_id
-        )
-    )
-    statement = (
-        select(tasks.c.epic_id)
-        .join(line, tasks.c.execution_id == line.c.id)
-        .order_by(line.c.distance, tasks.c.created_at, tasks.c.id)
-    )
-    return conn.scalar(statement.limit(1))
+    return conn.scalar(_epic_of, {"of": execution_id})
 
 
 def load_account(conn: Connection, epic_id: str) -> Account:
@@ -131,46 +134,48 @@ class _Calls(msgspec.Struct, frozen=True):
     reserved_micros: int
 
 
+_waits = exists().where(
+    dispatches.c.execution_id == executions.c.id,
+    dispatches.c.kind == ROLL_UP,
+    ~dispatches.c.done,
+)
+_family = (
+    select(tasks.c.id.label("task_id"), executions.c.id, executions.c.retry_of)
+    .join(executions, executions.c.id == tasks.c.execution_id)
+    .where(tasks.c.epic_id == bindparam("epic"), or_(executions.c.status.not_in(TERMINAL), _waits))
+    .cte("family", recursive=True)
+)
+_has_task = exists().where(tasks.c.execution_id == executions.c.id)
+_joins = or_(
+    and_(executions.c.parent_execution_id == _family.c.id, ~_has_task),
+    executions.c.id == _family.c.retry_of,
+)
+_family = _family.union(
+    select(_family.c.task_id, executions.c.id, executions.c.retry_of).join_from(
+        executions, _family, _joins
+    )
+)
+_live_tasks = (
+    select(
+        tasks.c.actual_tokens,
+        tasks.c.actual_micros,
+        func.sum(executions.c.total_tokens).label("tokens"),
+        func.sum(executions.c.cost_micros).label("micros"),
+    )
+    .select_from(_family)
+    .join(executions, executions.c.id == _family.c.id)
+    .join(tasks, tasks.c.id == _family.c.task_id)
+    .group_by(tasks.c.id, tasks.c.actual_tokens, tasks.c.actual_micros)
+)
+
+
 def _live(conn: Connection, epic_id: str) -> tuple[int, int]:
     """Return what the tasks of an epic will have more, tokens and money, when rolled up now.
 
     Each will have what `roll_up.sum_costs` says: its execution, those it retries, and descendants
     without a task of their own.
     """
-    waits = exists().where(
-        dispatches.c.execution_id == executions.c.id,
-        dispatches.c.kind == ROLL_UP,
-        ~dispatches.c.done,
-    )
-    family = (
-        select(tasks.c.id.label("task_id"), executions.c.id, executions.c.retry_of)
-        .join(executions, executions.c.id == tasks.c.execution_id)
-        .where(tasks.c.epic_id == epic_id, or_(executions.c.status.not_in(TERMINAL), waits))
-        .cte("family", recursive=True)
-    )
-    has_task = exists().where(tasks.c.execution_id == executions.c.id)
-    joins = or_(
-        and_(executions.c.parent_execution_id == family.c.id, ~has_task),
-        executions.c.id == family.c.retry_of,
-    )
-    family = family.union(
-        select(family.c.task_id, executions.c.id, executions.c.retry_of).join_from(
-            executions, family, joins
-        )
-    )
-    statement = (
-        select(
-            tasks.c.actual_tokens,
-            tasks.c.actual_micros,
-            func.sum(executions.c.total_tokens).label("tokens"),
-            func.sum(executions.c.cost_micros).label("micros"),
-        )
-        .select_from(family)
-        .join(executions, executions.c.id == family.c.id)
-        .join(tasks, tasks.c.id == family.c.task_id)
-        .group_by(tasks.c.id, tasks.c.actual_tokens, tasks.c.actual_micros)
-    )
-    rows = conn.execute(statement).all()
+    rows = conn.execute(_live_tasks, {"epic": epic_id}).all()
     return (
         sum(max(0, int(row.tokens) - row.actual_tokens) for row in rows),
         sum(max(0, int(row.micros) - row.actual_micros) for row in rows),
