@@ -218,6 +218,8 @@ async def test_on_a_public_workflow_everybody_sees_the_canvas_and_their_own_runs
     await otto.subscribe(f"workflow:{slug}")
     await olga.subscribe(f"workflow:{slug}")
     await build_echo(people.olga, slug)
+    built = await olga.hear_until("edge_created", source_node_id="start")
+    assert await otto.hear_rest() == []
     await patch(people.olga, slug, is_public=True)
     olgas, ottos = await people.olga.run(slug), await people.otto.run(slug)
     for execution_id in (olgas, ottos):
@@ -225,7 +227,7 @@ async def test_on_a_public_workflow_everybody_sees_the_canvas_and_their_own_runs
     await patch(people.olga, slug, is_public=False)
     await patch(people.olga, slug, name="Hidden again")
 
-    all_frames = await olga.hear_until("workflow_updated", name="Hidden again")
+    all_frames = built + await olga.hear_until("workflow_updated", name="Hidden again")
     seen = await otto.hear_rest()
 
     def runs(frames: list[Any]) -> set[Any]:

@@ -136,7 +136,8 @@ async def test_signals_reach_nobody_outside(shell: Api, bystander: Api) -> None:
         "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))\nos.setsid()\n"
         "while True: pass",
         "import threading\nfor _ in range(2000):\n  try: "
-        "threading.Thread(target=threading.Event().wait).start()\n  except RuntimeError: pass\nwhile True: pass",
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "  except RuntimeError: pass\nwhile True: pass",
     ],
     ids=[
         *("a_loop", "a_fork_bomb", "memory", "the_disk", "the_temporary_disk", "a_pattern"),
