@@ -28,6 +28,7 @@ from pipelit.engine.descendants import Descendants
 from pipelit.engine.outcome import Usage
 from pipelit.engine.trigger import workflow_trigger
 from pipelit.errors import Unavailable
+from pipelit.nodes.base import config_error
 from pipelit.nodes.children import ChildBatch, ChildCall, ChildEnd
 from pipelit.store.queries import children as queries
 from pipelit.store.queries import journal as rows
@@ -147,7 +148,12 @@ class Children:
             events=tuple(rows.EventDraft(event.type, event.data) for event in events),
         )
         self.some = True
-        await self._ledger.write(step, children=new)
+        try:
+            await self._ledger.write(step, children=new)
+        except queries.TooManyDescendants as refused:
+            raise config_error(
+                f"Too many running child executions (limit {queries.MAX_LIVE_DESCENDANTS})"
+            ) from refused
         if any(child.task_id is not None for child in new):
             roll_up.wake(self._system)
 

@@ -1,5 +1,6 @@
 """Child executions: started once, waited for, told to their root, ended with their parent."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from pipelit.actors.manager_messages import Start
 from pipelit.engine.outcome import Outcome, Report, Usage
 from pipelit.nodes.base import Component, NodeCall, NodeError
 from pipelit.nodes.children import ChildBatch, ChildCall
+from pipelit.nodes.confirmation import human_confirmation
+from pipelit.nodes.loop import loop
 from pipelit.nodes.subworkflow import subworkflow
 from pipelit.store import schema
+from pipelit.store.queries import children as children_queries
 from pipelit.store.queries.executions import delete_ended
 from tests.kit.flows import ADA, BOB, START, Gate, leave_behind
 from tests.kit.tree import Tree, add_people, open_tree
@@ -187,6 +191,33 @@ class TestARun:
         assert row.error_message == "Node w failed: Subworkflow nesting limit reached (10)"
         assert await tree.status(parent_id) == "failed"
 
+    async def test_has_no_more_descendants_at_once_than_its_root_may(
+        self, tree: Tree, components: Components, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The whole family counts, whoever starts the child; those that have ended do not."""
+        monkeypatch.setattr(children_queries, "MAX_LIVE_DESCENDANTS", 2)
+        components["c"] = gate = Gate()
+        await tree.workflow("t > c", slug="child")
+        both = {name: {"target_workflow": "child"} for name in ("w", "w2")}
+        await tree.workflow("t > w", "w > w2", slug="parent", **both)
+        top = {name: {"target_workflow": "parent"} for name in ("w", "w2")}
+        top_id = await tree.workflow("t > w", "w > w2", slug="top", **top)
+        root = await tree.start(top_id)
+        await gate.arrived.wait()
+        middle = await only_child(tree, root)
+        gate.open.set()
+        await tree.ended(root)
+        assert await tree.status(root) == "completed"
+        assert len(await children_of(tree, middle.id)) == 2
+
+        monkeypatch.setattr(children_queries, "MAX_LIVE_DESCENDANTS", 1)
+        refused = await tree.run(top_id)
+
+        message = "Too many running child executions (limit 1)"
+        child = await only_child(tree, refused)
+        assert child.error_message == f"Node w failed: {message}"
+        assert await children_of(tree, child.id) == []
+
     async def test_of_an_error_handler_lets_no_descendant_start_handlers(
         self, tree: Tree, components: Components
     ) -> None:
@@ -209,6 +240,45 @@ class TestARun:
             lambda conn: list(conn.scalars(select(table.c.source).order_by(table.c.created_seq)))
         )
         assert sources == ["manual", "error", "workflow"]
+
+
+class TestInALoop:
+    async def test_each_item_has_a_child_of_its_own_over_a_crash(
+        self, tree: Tree, components: Components
+    ) -> None:
+        """The results come in the order of the items."""
+        gate = Gate()
+
+        async def items(call: NodeCall) -> Outcome:
+            await trio.lowlevel.checkpoint()
+            return Outcome(ports={"output": ["x", "y"]})
+
+        async def shout(call: NodeCall) -> Outcome:
+            await gate(call)
+            text = call.state["trigger"]["payload"]["item"].upper()
+            return Outcome(ports={"output": text}, output=text)
+
+        components.update(a=items, c=shout, loop=partial(loop, max_iterations=10))
+        await tree.workflow("t > c", slug="child")
+        own: dict[str, dict[str, Any]] = {
+            "l": {"source_node": "a", "field": "output"},
+            "w": {"target_workflow": "child", "input_mapping": {"item": "loop.item"}},
+        }
+        edges = ("t > a", "a > l", "l loop_body> w", "w loop_return> l")
+        parent_id = await tree.start(await tree.workflow(*edges, slug="parent", **own))
+        await gate.arrived.wait()
+        tree.faults.crash_next(paths.execution(parent_id), BoomError())
+        gate.open.set()
+        await tree.ended(parent_id)
+
+        assert await tree.status(parent_id) == "completed"
+        children = await children_of(tree, parent_id)
+        assert [child.dedupe_key for child in children] == [
+            f"{parent_id}:w:0",
+            f"{parent_id}:w:1",
+        ]
+        (row,) = await tree.logs(parent_id, "l")
+        assert [result["w"]["text"] for result in row["output"]["results"]] == ["X", "Y"]
 
 
 class TestWaiting:
@@ -302,6 +372,26 @@ class TestWaiting:
         await tree.ended(parent_id)
 
         assert await tree.status(parent_id) == "completed"
+
+    async def test_lasts_as_long_as_a_confirmation_in_the_child(
+        self, tree: Tree, components: Components
+    ) -> None:
+        """What the person says goes on from there; the parent gets what the child makes of it."""
+        components["q"] = human_confirmation
+        await tree.workflow("t > q", slug="asks", q={"on_reject": "continue"})
+        parent = {"w": {"target_workflow": "asks"}}
+        parent_id = await tree.start(await tree.workflow("t > w", slug="parent", **parent))
+        await trio.sleep(1.0)
+        child_id = (await only_child(tree, parent_id)).id
+        question = await tree.interrupted(child_id)
+
+        await tree.answer(child_id, "yes", question.task_id)
+        await tree.ended(parent_id)
+
+        assert await tree.status(parent_id) == "completed"
+        (log,) = await tree.logs(child_id, "q")
+        assert log["output"]["confirmed"] is True
+        assert len(await children_of(tree, parent_id)) == 1
 
     async def test_does_not_hold_up_a_stop(self, store_url: URL, clock: MockClock) -> None:
         """And taking it up again is no recovery."""

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
+from pipelit.errors import PipelitError
 from pipelit.store.queries import dispatches, executions, journal
 from pipelit.store.queries.executions import TERMINAL, NewExecution, StoredEvent
 from pipelit.store.queries.tasks import link_task
@@ -18,6 +19,12 @@ from pipelit.store.schema import executions as table
 
 MAX_DEPTH = 10
 """No execution is deeper below its root (engine.md §15.7)."""
+MAX_LIVE_DESCENDANTS = 1000
+"""A root has no more that have not ended (engine.md §15.9): they take no slots."""
+
+
+class TooManyDescendants(PipelitError):
+    """A root has as many descendants as it may: no child of the step is stored, nor the step."""
 
 
 class Kin(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +130,12 @@ def write_family_step(
 
     Raises:
         Fenced: the step's writer does not own the execution, or it has ended.
+        TooManyDescendants: the family would be too large.
     """
+    if children:
+        root_id = step.execution_id if kin is None else kin.root_execution_id
+        if count_live_descendants(conn, root_id) + len(children) > MAX_LIVE_DESCENDANTS:
+            raise TooManyDescendants
     written = journal.write_step(conn, step)
     for child in children:
         new = child.execution
@@ -193,6 +205,25 @@ def live_children(conn: Connection, execution_id: str) -> dict[str, str]:
         table.c.parent_execution_id == execution_id, table.c.status.not_in(TERMINAL)
     )
     return {row.id: row.dedupe_key or "" for row in conn.execute(statement)}
+
+
+def count_live_descendants(conn: Connection, execution_id: str) -> int:
+    """Count the descendants of an execution that have not ended.
+
+    Only those are walked through: whoever has a child that runs, runs.
+    """
+    is_live = table.c.status.not_in(TERMINAL)
+    family = (
+        select(table.c.id)
+        .where(table.c.parent_execution_id == execution_id, is_live)
+        .cte("live", recursive=True)
+    )
+    family = family.union(
+        select(table.c.id)
+        .join_from(table, family, table.c.parent_execution_id == family.c.id)
+        .where(is_live)
+    )
+    return int(conn.scalar(select(func.count()).select_from(family)) or 0)
 
 
 def parents_of(conn: Connection, execution_ids: Collection[str]) -> Mapping[str, str]:
