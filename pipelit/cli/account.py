@@ -6,7 +6,7 @@ import sys
 import click
 
 from pipelit.cli.client import Client, Target
-from pipelit.cli.options import call_anonymously, server_command
+from pipelit.cli.options import call_anonymously, program_name, server_command
 from pipelit.cli.remember import login_path, save_login
 
 LOGIN = "/auth/token/"
@@ -27,7 +27,7 @@ def setup(target: Target, username: str, password_stdin: bool) -> None:
     key = call_anonymously(target, action)
     click.echo(key)
     _remember(target, key)
-    click.echo("This key is shown only once. Next: `pipelit workflow list`", err=True)
+    click.echo(f"This key is shown only once. Next: `{program_name()} workflow list`", err=True)
 
 
 @click.command()

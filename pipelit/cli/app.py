@@ -25,7 +25,10 @@ COMMANDS = {
 }
 """Command → module that holds it under the same name."""
 
-EXIT_CODES = "Exit codes: 0 success, 1 the server said no, 2 wrong usage, 3 no server, 130 Ctrl-C."
+EXIT_CODES = (
+    "Exit codes: 0 success, 1 the server said no, 2 wrong usage, 3 no server, "
+    "130 Ctrl-C (1 if that cancelled a run)."
+)
 
 
 class Program(click.Group):

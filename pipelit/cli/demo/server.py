@@ -11,6 +11,7 @@ import click
 import trio
 
 from pipelit.cli.client import Client
+from pipelit.cli.options import program_name
 from pipelit.settings import ALIASED
 
 START_SECONDS = 60.0
@@ -149,9 +150,10 @@ def find_port(wanted: int) -> int:
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
+            other = f"{program_name()} demo --serve --port {min(wanted + 1, 65535)}"
             raise click.ClickException(
-                f"Port {wanted} is in use by another program. Stop that one, or choose another "
-                f"port:\n    pipelit demo --serve --port {min(wanted + 1, 65535)} --data-dir .demo"
+                f"Port {wanted} is in use by another program, perhaps `pipelit serve`. Stop that "
+                f"one, or choose another port:\n    {other} --data-dir .demo"
             ) from None
         return int(probe.getsockname()[1])
 
