@@ -16,7 +16,10 @@ def check_events(history: History) -> Iterator[str]:
         yield from _check_nodes(run)
     for heard in history.heard:
         if heard.execution_id in runs:
-            may_miss = heard.live and history.live_lost
+            # An actor that ends between a commit and its publication tells nobody: who asked for a
+            # replay reads it from the store, a bystander does not.
+            broken_off = history.live_lost or heard.execution_id in history.disturbed
+            may_miss = heard.live and broken_off
             yield from _check_heard(heard, runs[heard.execution_id], may_miss=may_miss)
         elif heard.events:
             yield f"events of {heard.execution_id} were heard, and it is not there"

@@ -290,6 +290,7 @@ def test_a_bystander_may_miss_what_a_crashed_server_lost():
     missing = heard(*parts, complete=False, live=True)
     assert audit(missing) != []
     assert audit(msgspec.structs.replace(missing, live_lost=True)) == []
+    assert audit(msgspec.structs.replace(missing, disturbed=frozenset({"e1"}))) == []
     again = heard(*parts, *parts[-1:], complete=False, live=True)
     assert audit(msgspec.structs.replace(again, live_lost=True)) != []
 
