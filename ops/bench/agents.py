@@ -1,12 +1,11 @@
 """Agents: what a run adds to the time of its model, many runs parked on a slow one, streaming."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import trio
 from rig.ends import Ends
-from rig.figures import Row, Series
+from rig.figures import Row, Series, Tell
 from rig.http import Connection
 from rig.load import drive, drive_at
 from rig.provider import build_agent, provider
@@ -20,26 +19,24 @@ SOCKETS = 200
 PIECES = 100
 
 
-async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
-    """Yield the rows."""
+async def measure(directory: Path, seconds: float, tell: Tell) -> None:
+    """Tell the rows."""
     environ = {"PIPELIT_MAX_CONCURRENT_EXECUTIONS": "20000"}
     async with serving(directory, environ=environ) as server:
         connection = await server.connect()
         async with provider(delay=MODEL_SECONDS) as url:
             await build_agent(connection, "agent", url)
-            async for row in _overhead(server, seconds):
-                yield row
+            await _overhead(server, seconds, tell)
         async with provider(delay=4, pieces=PIECES, pause=0.02) as url:
             await build_agent(connection, "talker", url)
-            yield await _streaming(server)
+            tell(await _streaming(server))
         async with provider(delay=600) as url:
             await build_agent(connection, "sleeper", url)
             parked = PARKED if seconds < 10 else 10_000
-            async for row in _parked(server, connection, parked, seconds):
-                yield row
+            await _parked(server, connection, parked, seconds, tell)
 
 
-async def _overhead(server: Server, seconds: float) -> AsyncIterator[Row]:
+async def _overhead(server: Server, seconds: float, tell: Tell) -> None:
     async with Ends.listen(server, ["agent"]) as ends:
 
         async def run(_: int, connection: Connection) -> None:
@@ -48,15 +45,15 @@ async def _overhead(server: Server, seconds: float) -> AsyncIterator[Row]:
 
         model = f"{MODEL_SECONDS * 1000:.0f} ms model"
         row = await drive(f"agent, {model}, alone", server, run, clients=1, seconds=seconds)
-        yield row
-        yield _above(row)
+        tell(row)
+        tell(_above(row))
         name = f"agent, {model}, 64 people, a run each second"
         row = await drive_at(name, server, run, per_second=64, seconds=seconds)
-        yield row
-        yield _above(row)
+        tell(row)
+        tell(_above(row))
         for clients in (64, 500):
             name = f"agent, {model}, {clients} without a pause"
-            yield await drive(name, server, run, clients=clients, seconds=seconds)
+            tell(await drive(name, server, run, clients=clients, seconds=seconds))
 
 
 def _above(row: Row) -> Row:
@@ -107,8 +104,8 @@ async def _streaming(server: Server) -> Row:
 
 
 async def _parked(
-    server: Server, connection: Connection, parked: int, seconds: float
-) -> AsyncIterator[Row]:
+    server: Server, connection: Connection, parked: int, seconds: float, tell: Tell
+) -> None:
     say = ("reply_chat", {"extra_config": {"message": "hello"}})
     nodes = {"start": ("trigger_manual", {}), "say": say}
     await build(connection, "short", nodes, "start -> say")
@@ -118,13 +115,13 @@ async def _parked(
             answer = await connection.post("/workflows/short/execute/", {"text": "go"})
             await ends.wait(answer["execution_id"])
 
-        yield await drive("short runs, nothing parked", server, run, clients=4, seconds=seconds)
+        tell(await drive("short runs, nothing parked", server, run, clients=4, seconds=seconds))
         before = server.memory_mb()
         await _park(server, parked)
         more = server.memory_mb() - before
         figures = (("", more, " MiB above idle"), ("", more / parked * 1024, " KiB each"))
-        yield Row(f"{parked:,} runs parked on a model", figures)
-        yield await drive(f"short runs, {parked:,} parked", server, run, clients=4, seconds=seconds)
+        tell(Row(f"{parked:,} runs parked on a model", figures))
+        tell(await drive(f"short runs, {parked:,} parked", server, run, clients=4, seconds=seconds))
 
 
 async def _park(server: Server, parked: int) -> None:

@@ -30,13 +30,16 @@ async def measure(names: list[str], seconds: float) -> tuple[list[Row], float]:
     """Return the rows of some benchmarks, and the baseline: the median of those around them."""
     rows: list[Row] = []
     baselines = [await baseline()]
+
+    def tell(row: Row) -> None:
+        print(row, flush=True)
+        rows.append(row)
+
     for name in names:
         module = importlib.import_module(name)
         # Beside the program: the temporary directory may be memory.
         with tempfile.TemporaryDirectory(dir=".") as directory:
-            async for row in module.measure(Path(directory), seconds):
-                print(row, flush=True)
-                rows.append(row)
+            await module.measure(Path(directory), seconds, tell)
         baselines.append(await baseline())
     return rows, sorted(baselines)[len(baselines) // 2]
 

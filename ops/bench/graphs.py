@@ -1,11 +1,10 @@
 """Runs of many nodes: a chain, a fan-out with its join, a loop."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from rig.ends import Ends
-from rig.figures import Row
+from rig.figures import Row, Tell
 from rig.http import Connection
 from rig.load import Operation, drive
 from rig.server import Server, build, serving
@@ -17,8 +16,8 @@ _START: dict[str, tuple[str, Any]] = {"start": ("trigger_manual", {})}
 _SUM = ("calculator", {"extra_config": {"expression": "1 + 1"}})
 
 
-async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
-    """Yield the rows."""
+async def measure(directory: Path, seconds: float, tell: Tell) -> None:
+    """Tell the rows."""
     async with serving(directory) as server:
         connection = await server.connect()
         await _build_chain(connection)
@@ -28,14 +27,11 @@ async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
             for clients in (1, 16, 64):
                 run = _runner(ends, "chain")
                 name = f"chain of {CHAIN}, {clients} clients"
-                async for row in _per_node(name, server, run, CHAIN, clients, seconds):
-                    yield row
+                await _per_node(name, server, run, CHAIN, clients, seconds, tell)
             run = _runner(ends, "fan")
-            async for row in _per_node(f"1 to {FAN} to join", server, run, FAN + 1, 1, seconds):
-                yield row
+            await _per_node(f"1 to {FAN} to join", server, run, FAN + 1, 1, seconds, tell)
             run = _runner(ends, "loop")
-            async for row in _per_node(f"loop of {ITEMS}", server, run, ITEMS, 1, seconds):
-                yield row
+            await _per_node(f"loop of {ITEMS}", server, run, ITEMS, 1, seconds, tell)
 
 
 def _runner(ends: Ends, slug: str) -> Operation:
@@ -48,12 +44,12 @@ def _runner(ends: Ends, slug: str) -> Operation:
 
 
 async def _per_node(
-    name: str, server: Server, run: Operation, nodes: int, clients: int, seconds: float
-) -> AsyncIterator[Row]:
+    name: str, server: Server, run: Operation, nodes: int, clients: int, seconds: float, tell: Tell
+) -> None:
     row = await drive(name, server, run, clients=clients, seconds=seconds)
-    yield row
+    tell(row)
     rate, p50 = row.figures[0][1], row.figures[1][1]
-    yield Row("  each node", (("", rate * nodes, "/s"), ("p50", p50 / nodes, " ms")))
+    tell(Row("  each node", (("", rate * nodes, "/s"), ("p50", p50 / nodes, " ms"))))
 
 
 async def _build_chain(connection: Connection) -> None:

@@ -1,12 +1,11 @@
 """Starting, resting, stopping: time to ready, idle memory, a cancel that goes down a tree."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import trio
 from rig.ends import Ends
-from rig.figures import Row, Series
+from rig.figures import Row, Series, Tell
 from rig.http import Connection
 from rig.provider import build_agent, provider
 from rig.server import Server, build, serving
@@ -16,15 +15,15 @@ TREE = 50
 _ENVIRON = {"PIPELIT_MAX_CONCURRENT_EXECUTIONS": "20000"}
 
 
-async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
-    """Yield the rows."""
+async def measure(directory: Path, seconds: float, tell: Tell) -> None:
+    """Tell the rows."""
     async with serving(directory) as server:
-        yield Row("cold start to ready", (("", server.ready_seconds, " s"),))
-        yield Row("idle memory", (("", server.memory_mb(), " MiB"),))
+        tell(Row("cold start to ready", (("", server.ready_seconds, " s"),)))
+        tell(Row("idle memory", (("", server.memory_mb(), " MiB"),)))
         connection = await server.connect()
         async with provider(delay=600) as url:
             await build_agent(connection, "sleeper", url)
-            yield await _cancel_tree(server, connection)
+            tell(await _cancel_tree(server, connection))
         nap = ("wait", {"extra_config": {"duration": 1, "unit": "hours"}})
         nodes = {"start": ("trigger_manual", {}), "nap": nap}
         await build(connection, "nap", nodes, "start -> nap")
@@ -34,7 +33,7 @@ async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
         key = server.key
     async with serving(directory, key=key, environ=_ENVIRON) as server:
         ready = (("", server.ready_seconds, " s"),)
-        yield Row(f"restart to ready, {open_runs:,} open runs", ready)
+        tell(Row(f"restart to ready, {open_runs:,} open runs", ready))
 
 
 async def _cancel_tree(server: Server, connection: Connection) -> Row:

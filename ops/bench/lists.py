@@ -1,12 +1,11 @@
 """Lists and runs when much is stored: pages of executions, and whether a run costs more then."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 from rig.ends import Ends
-from rig.figures import Row
+from rig.figures import Tell
 from rig.http import Connection
 from rig.load import drive
 from rig.server import Server, build, serving
@@ -14,16 +13,15 @@ from rig.server import Server, build, serving
 STORED = 1_000_000
 
 
-async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
-    """Yield the rows."""
+async def measure(directory: Path, seconds: float, tell: Tell) -> None:
+    """Tell the rows."""
     async with serving(directory) as server:
         connection = await server.connect()
         say = ("reply_chat", {"extra_config": {"message": "hello"}})
         nodes = {"start": ("trigger_manual", {}), "say": say}
         await build(connection, "short", nodes, "start -> say")
         await _run(connection, server)
-        async for row in _runs(server, "few stored", seconds):
-            yield row
+        await _runs(server, "few stored", seconds, tell)
         key = server.key
     stored = STORED if seconds >= 10 else STORED // 10
     _multiply(directory / "data" / "db.sqlite3", stored)
@@ -39,9 +37,8 @@ async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
                 await connection.get(f"/executions/?{query}")
 
             name = f"{stored:,} executions, {what}"
-            yield await drive(name, server, show, clients=1, seconds=seconds)
-        async for row in _runs(server, f"{stored:,} stored", seconds):
-            yield row
+            tell(await drive(name, server, show, clients=1, seconds=seconds))
+        await _runs(server, f"{stored:,} stored", seconds, tell)
 
 
 async def _run(connection: Connection, server: Server) -> None:
@@ -50,14 +47,14 @@ async def _run(connection: Connection, server: Server) -> None:
         await ends.wait(answer["execution_id"])
 
 
-async def _runs(server: Server, what: str, seconds: float) -> AsyncIterator[Row]:
+async def _runs(server: Server, what: str, seconds: float, tell: Tell) -> None:
     async with Ends.listen(server, ["short"]) as ends:
 
         async def run(_: int, connection: Connection) -> None:
             answer = await connection.post("/workflows/short/execute/", {"text": "go"})
             await ends.wait(answer["execution_id"])
 
-        yield await drive(f"run, {what}", server, run, clients=8, seconds=seconds)
+        tell(await drive(f"run, {what}", server, run, clients=8, seconds=seconds))
 
 
 def _multiply(database: Path, wanted: int) -> None:

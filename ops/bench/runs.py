@@ -1,10 +1,9 @@
 """Runs of one node: from the chat message to the durable 200, and to the end of the run."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rig.ends import Ends
-from rig.figures import Row
+from rig.figures import Tell
 from rig.http import Connection
 from rig.load import drive, drive_at
 from rig.server import build, serving
@@ -12,8 +11,8 @@ from rig.server import build, serving
 CHATS = 64
 
 
-async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
-    """Yield the rows. Each client has a chat of its own: a chat runs one thing at a time."""
+async def measure(directory: Path, seconds: float, tell: Tell) -> None:
+    """Tell the rows. Each client has a chat of its own: a chat runs one thing at a time."""
     async with serving(directory) as server:
         connection = await server.connect()
         for number in range(CHATS):
@@ -34,7 +33,7 @@ async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
                 await ends.wait(answer["execution_id"])
 
             name = "accept, 100/s"
-            yield await drive_at(name, server, accept, per_second=100, seconds=seconds)
+            tell(await drive_at(name, server, accept, per_second=100, seconds=seconds))
             for clients in (1, 16, 64):
                 name = f"accept to done, {clients} clients"
-                yield await drive(name, server, run, clients=clients, seconds=seconds)
+                tell(await drive(name, server, run, clients=clients, seconds=seconds))

@@ -1,11 +1,10 @@
 """Many viewers of one workflow: events delivered per second, single and in batches."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import trio
-from rig.figures import Row
+from rig.figures import Row, Tell
 from rig.http import Connection
 from rig.server import Server, build, serving
 from rig.ws import Socket
@@ -14,8 +13,8 @@ VIEWERS = 1_000
 CHAIN = 10
 
 
-async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
-    """Yield the rows."""
+async def measure(directory: Path, seconds: float, tell: Tell) -> None:
+    """Tell the rows."""
     async with serving(directory) as server:
         connection = await server.connect()
         nodes = {"start": ("trigger_manual", {})} | {
@@ -25,7 +24,7 @@ async def measure(directory: Path, seconds: float) -> AsyncIterator[Row]:
         links = [f"n{number} -> n{number + 1}" for number in range(CHAIN - 1)]
         await build(connection, "seen", nodes, ", ".join(["start -> n0", *links]))
         for batched in (False, True):
-            yield await _deliver(server, connection, batched=batched, seconds=seconds)
+            tell(await _deliver(server, connection, batched=batched, seconds=seconds))
 
 
 async def _deliver(server: Server, connection: Connection, *, batched: bool, seconds: float) -> Row:

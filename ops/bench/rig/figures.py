@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import trio
 
@@ -45,6 +46,10 @@ class Row:
         return ", ".join(
             f"{what} {_round(value)}{unit}".strip() for what, value, unit in self.figures
         )
+
+
+Tell: TypeAlias = Callable[[Row], None]
+"""Called with each row as soon as it is measured."""
 
 
 def timed(name: str, series: Series, elapsed: float, cpu: float) -> Row:

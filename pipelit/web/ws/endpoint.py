@@ -6,6 +6,7 @@ close frame is sent by the writer alone, so nothing follows it.
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from itertools import count
 
 import structlog
@@ -109,11 +110,15 @@ class SocketEndpoint:
         async with trio.open_nursery() as nursery:
             session = Session(principal, self._feed, outbox, nursery)
             reader = self._feed.open(principal, session.deliver, session.catch_up)
+            # The session starts replays in the nursery, so it is there first. It is cancelled
+            # before the reader closes, and what its tasks hold of the subscriber is plain state.
             async with reader as subscriber:
-                nursery.start_soon(_close_when, subscriber.revoked, outbox, INVALID_TOKEN)
+                revoked = subscriber.revoked
+                nursery.start_soon(_close_when, revoked, outbox, INVALID_TOKEN)
                 nursery.start_soon(_close_when, self._stopping, outbox, SHUTTING_DOWN)
                 nursery.start_soon(_beat, socket, session, outbox)
-                nursery.start_soon(_read, socket, session, subscriber, outbox, nursery)
+                read = partial(_read, socket, session, subscriber, outbox, nursery)
+                nursery.start_soon(read)
                 close = await self._write(socket, outbox)
                 await socket.close(close.code, close.reason)
                 with trio.move_on_after(LINGER_SECONDS):
